@@ -1,0 +1,64 @@
+"""Between Arrow arrays and the NumPy buffers the kernels read.
+
+The one place that knows about offsets of slices, nulls that hide values, and the padding the kernels ask for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.kernels.keys import PADDING
+
+
+class Rows(NamedTuple):
+    """Rows of bytes: ``values [shape=(n_bytes + PADDING,), dtype=uint8]``, ``offsets [shape=(n + 1,), dtype=int64]``."""
+
+    values: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.offsets[-1])
+
+
+def rows_of(array: pa.Array) -> Rows:
+    """The bytes of a string or binary array, copied once behind zero-based offsets and padding.
+
+    Raises
+    ------
+    ValueError
+        The array holds nulls: whoever reads documents has dropped and counted them.
+    """
+    if array.null_count:
+        raise ValueError("rows_of takes arrays without nulls")
+    array = array.cast(pa.large_binary())
+    _, offset_buffer, value_buffer = array.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    first = offsets[0] if len(offsets) else 0
+    offsets = offsets - first if len(offsets) else np.zeros(1, dtype=np.int64)
+    values = np.zeros(offsets[-1] + PADDING, dtype=np.uint8)
+    if offsets[-1]:
+        values[: offsets[-1]] = np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1]]
+    return Rows(values, offsets)
+
+
+def binary_array(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.LargeBinaryArray:
+    """Rows of bytes as an Arrow array, without a copy."""
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    )
+
+
+def list_array(values: pa.Array, offsets: NDArray[np.int64]) -> pa.LargeListArray:
+    """Rows of ``values`` between zero-based ``offsets [shape=(n + 1,)]``."""
+    return pa.LargeListArray.from_arrays(pa.array(offsets, type=pa.int64()), values)
+
+
+def list_rows(array: pa.LargeListArray) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
+    """Zero-based offsets and values of a list array that may be a slice; without nulls."""
+    offsets = array.offsets.to_numpy()
+    return offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64), array.flatten().to_numpy()

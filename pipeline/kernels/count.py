@@ -1,0 +1,170 @@
+"""Count distinct words in an open-addressing table.
+
+Short words lie in the table itself, so a look-up touches one cache line; long words lie in an arena. Counts are int64.
+The kernels stop when the table is too full; ``stages.count`` grows it and calls again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.kernels._jit import njit
+from pipeline.kernels.keys import LONG, hash_lanes, key_lanes, partition_of
+
+_S56 = np.uint64(56)
+_OFFSET = np.uint64((1 << 56) - 1)
+
+
+class WordTable(NamedTuple):
+    """``entries [shape=(capacity, 4), dtype=uint64]``: key (two lanes), count, length; capacity is a power of two.
+
+    The second lane of a long word holds its place in ``arena [dtype=uint8]`` below the top byte; of a free entry it is 0.
+    ``used [shape=(2,), dtype=int64]``: taken entries, taken arena bytes.
+    """
+
+    entries: NDArray[np.uint64]
+    arena: NDArray[np.uint8]
+    used: NDArray[np.int64]
+
+
+@njit
+def _same_bytes(text, start, arena, offset, length):  # type: ignore[no-untyped-def]
+    for i in range(length):
+        if text[start + i] != arena[offset + i]:
+            return False
+    return True
+
+
+@njit
+def count_words(text, start, stops, table):  # type: ignore[no-untyped-def]
+    """Add one to the count of each word, until all are counted or the table must grow.
+
+    Parameters
+    ----------
+    text
+        Padded text. ``[dtype=uint8]``
+    start
+        Where the first word starts.
+    stops
+        Where each word stops and the next starts. ``[shape=(n_words,), dtype=int64]``
+    table
+        Changed in place.
+
+    Returns
+    -------
+    int
+        How many words were counted.
+
+    Examples
+    --------
+    Text ``to be to``, cut as ``to`` `` be`` `` to``: three entries with count 1, for a blank belongs to its word.
+    """
+    entries = table.entries
+    mask = np.uint64(len(entries) - 1)
+    one = np.uint64(1)
+    num_entries = table.used[0]
+    arena_used = table.used[1]
+    most = len(entries) // 2
+    for word in range(len(stops)):
+        stop = stops[word]
+        length = stop - start
+        low, high = key_lanes(text, start, stop)
+        is_long = high >> _S56 == LONG
+        slot = hash_lanes(low, high) & mask
+        while True:
+            entry = entries[slot]
+            other = entry[1]
+            if other == 0:
+                if num_entries >= most or (is_long and arena_used + length > len(table.arena)):
+                    table.used[0] = num_entries
+                    table.used[1] = arena_used
+                    return word
+                if is_long:
+                    table.arena[arena_used : arena_used + length] = text[start:stop]
+                    high |= np.uint64(arena_used)
+                    arena_used += length
+                entry[0] = low
+                entry[1] = high
+                entry[2] = one
+                entry[3] = np.uint64(length)
+                num_entries += 1
+                break
+            if entry[0] == low and (
+                other == high
+                or (
+                    is_long
+                    and other >> _S56 == LONG
+                    and entry[3] == np.uint64(length)
+                    and _same_bytes(text, start, table.arena, np.int64(other & _OFFSET), length)
+                )
+            ):
+                entry[2] += one
+                break
+            slot = (slot + one) & mask
+        start = stop
+    table.used[0] = num_entries
+    table.used[1] = arena_used
+    return len(stops)
+
+
+@njit
+def rehash_into(old, new):  # type: ignore[no-untyped-def]
+    """Move every entry of a table to an empty one with more room."""
+    mask = np.uint64(len(new.entries) - 1)
+    one = np.uint64(1)
+    new.arena[: old.used[1]] = old.arena[: old.used[1]]
+    new.used[:] = old.used
+    for at in range(len(old.entries)):
+        entry = old.entries[at]
+        if entry[1] == 0:
+            continue
+        high = entry[1]
+        if high >> _S56 == LONG:
+            high = LONG << _S56
+        slot = hash_lanes(entry[0], high) & mask
+        while new.entries[slot, 1] != 0:
+            slot = (slot + one) & mask
+        new.entries[slot] = entry
+
+
+@njit
+def export_words(table, num_partitions):  # type: ignore[no-untyped-def]
+    """All words of a table, with the partition each belongs to.
+
+    Returns
+    -------
+    (values, offsets, counts, partitions)
+        ``values [dtype=uint8]``, ``offsets [shape=(n + 1,), dtype=int64]``, ``counts``, ``partitions [dtype=int64]``.
+    """
+    num_words = table.used[0]
+    num_bytes = np.int64(0)
+    for at in range(len(table.entries)):
+        num_bytes += np.int64(table.entries[at, 3])
+    values = np.empty(num_bytes, dtype=np.uint8)
+    offsets = np.zeros(num_words + 1, dtype=np.int64)
+    counts = np.empty(num_words, dtype=np.int64)
+    partitions = np.empty(num_words, dtype=np.int64)
+    word = 0
+    for at in range(len(table.entries)):
+        entry = table.entries[at]
+        if entry[1] == 0:
+            continue
+        start = offsets[word]
+        length = np.int64(entry[3])
+        high = entry[1]
+        if high >> _S56 == LONG:
+            place = np.int64(high & _OFFSET)
+            values[start : start + length] = table.arena[place : place + length]
+            high = LONG << _S56
+        else:
+            for i in range(length):
+                lane = entry[0] if i < 8 else high
+                values[start + i] = np.uint8(lane >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))
+        offsets[word + 1] = start + length
+        counts[word] = np.int64(entry[2])
+        partitions[word] = partition_of(hash_lanes(entry[0], high), num_partitions)
+        word += 1
+    return values, offsets, counts, partitions

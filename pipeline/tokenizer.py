@@ -1,0 +1,338 @@
+"""The tokenizer: text to ids and back, and its files.
+
+``Tokenizer`` runs byte-level BPE with our kernels. ``ForeignTokenizer`` gives any other tokenizer.json the same face, on
+top of ``tokenizers``, so that it can be compared with ours. ``load_tokenizer`` picks one.
+
+Text that looks like a special token is ordinary text here. (``tokenizers`` does the same when its property
+``encode_special_tokens`` is True; by default it turns such text into the special's id.)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import __version__
+from pipeline.arrow import list_array, rows_of
+from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, to_bytes, to_chars
+from pipeline.errors import ArtifactError
+from pipeline.kernels.encode import MergeTables, WordCache, encode_words, fill_pairs
+from pipeline.normalizer import from_json as normalizer_from_json
+from pipeline.normalizer import normalize, normalize_text
+from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
+from pipeline.pretokenizer import Pretokenizer
+
+CACHE_ENTRIES = 1 << 18
+CACHE_BYTES = 1 << 23
+CACHE_IDS = 1 << 20
+
+Texts = Sequence[str] | pa.Array | pa.ChunkedArray
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Byte-level BPE.
+
+    Parameters
+    ----------
+    vocab
+        Spelling of each token in byte-level characters (special tokens: as they are) to its id; ids are 0, 1, 2, ….
+    merges
+        Pairs of spellings in the order of their ranks.
+    special_tokens
+        Those of the vocabulary that stand for no text, in the order of their ids.
+    pretokenizer, normalizer
+        What is done to text before the merges.
+    options
+        What the tokenizer was made with, for its own description; see ``description``.
+    """
+
+    vocab: dict[str, int]
+    merges: tuple[tuple[str, str], ...]
+    special_tokens: tuple[str, ...] = ()
+    pretokenizer: Pretokenizer = field(default_factory=lambda: Pretokenizer.named("gpt2"))
+    normalizer: str = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return len(self.vocab)
+
+    @property
+    def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        """The type packed ids are stored in: uint16 if every id is at most 65,535."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    def id_of(self, token: str) -> int:
+        """The id of a special token or a spelling; KeyError if there is none."""
+        return self.vocab[token]
+
+    # --- encode ---
+
+    @functools.cached_property
+    def _tables(self) -> MergeTables:
+        specials = set(self.special_tokens)
+        tokens = [b""] * len(self.vocab)
+        for chars, token_id in self.vocab.items():
+            if chars not in specials or all(c in BYTE_OF_CHAR for c in chars):
+                tokens[token_id] = to_bytes(chars)
+        byte_ids = np.full(256, -1, dtype=np.int32)
+        for byte in ALPHABET:
+            byte_ids[byte] = self.vocab.get(to_chars(bytes([byte])), -1)
+        left = np.array([self.vocab[a] for a, _ in self.merges], dtype=np.int64)
+        right = np.array([self.vocab[b] for _, b in self.merges], dtype=np.int64)
+        results = [self.vocab[a + b] for a, b in self.merges]
+        pairs = np.zeros((1 << max(4, (4 * len(results)).bit_length()), 2), dtype=np.uint64)
+        fill_pairs(pairs, left, right, np.arange(len(results)), np.array(results, dtype=np.int64))
+        num_bytes = int((byte_ids >= 0).sum())
+        made = set(results) | set(byte_ids[byte_ids >= 0].tolist())
+        one_derivation = len(made) == len(results) + num_bytes and made | {self.vocab[s] for s in specials} == set(
+            range(len(tokens))
+        )
+        offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+        values = np.frombuffer(b"".join(tokens) + b"\0", dtype=np.uint8)
+        return MergeTables(byte_ids, pairs, values, offsets, one_derivation)
+
+    @functools.cached_property
+    def _cache(self) -> WordCache:
+        return WordCache(
+            np.zeros((CACHE_ENTRIES, 4), dtype=np.uint64),
+            np.zeros(CACHE_BYTES, dtype=np.uint8),
+            np.zeros(CACHE_IDS, dtype=np.int32),
+            np.zeros(2, dtype=np.int64),
+        )
+
+    def encode_batch(self, texts: Texts) -> pa.LargeListArray:
+        """The ids of each text. ``large_list<uint32>``, one row a text; no special token is added.
+
+        Not for concurrent threads: the word cache belongs to the tokenizer.
+        """
+        rows = rows_of(normalize(_as_array(texts), self.normalizer))
+        doc_stops = rows.offsets[1:]
+        id_stops = np.zeros(len(rows.offsets), dtype=np.int64)
+        chunks: list[NDArray[np.int32]] = []
+        num_ids = doc = 0
+        for start, stops in self.pretokenizer.iter_words(rows):
+            ids = np.empty(stops[-1] - start, dtype=np.int32)
+            next_doc = int(np.searchsorted(doc_stops, stops[-1], side="right"))
+            sizes = np.empty(next_doc - doc, dtype=np.int64)
+            size = encode_words(
+                rows.values, start, stops, doc_stops[doc:next_doc], self._tables, self._cache, ids, sizes
+            )
+            id_stops[doc + 1 : next_doc + 1] = num_ids + sizes
+            chunks.append(ids[:size].copy() if size < len(ids) // 2 else ids[:size])
+            num_ids, doc = num_ids + size, next_doc
+        id_stops[doc + 1 :] = num_ids
+        values = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
+        return list_array(pa.array(values.view(np.uint32)), id_stops)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text.
+
+        Raises
+        ------
+        UnicodeEncodeError
+            The text holds a lone surrogate, which no UTF-8 can hold.
+        """
+        text.encode()
+        return self.encode_batch([text])[0].as_py()  # type: ignore[no-any-return]
+
+    def num_words(self, texts: Texts) -> int:
+        """How many words the pretokenizer cuts the texts into."""
+        rows = rows_of(normalize(_as_array(texts), self.normalizer))
+        return sum(len(stops) for _, stops in self.pretokenizer.iter_words(rows))
+
+    def normalize(self, text: str) -> str:
+        """The text that ``decode(encode(text))`` gives back."""
+        return normalize_text(text, self.normalizer)
+
+    # --- decode ---
+
+    @functools.cached_property
+    def _spellings(self) -> list[bytes]:
+        specials = set(self.special_tokens)
+        tokens = [b""] * len(self.vocab)
+        for chars, token_id in self.vocab.items():
+            tokens[token_id] = chars.encode() if chars in specials else to_bytes(chars)
+        return tokens
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes the ids stand for, special tokens as their own text; IndexError for an id beyond the vocabulary."""
+        return b"".join(self._spellings[token_id] for token_id in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """As ``decode_bytes``, as text; a cut-off character becomes U+FFFD."""
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    # --- files ---
+
+    def to_json(self) -> str:
+        """The tokenizer.json, written by ``tokenizers`` itself."""
+        from tokenizers import AddedToken, decoders, models
+        from tokenizers import Tokenizer as OutsideTokenizer
+
+        outside = OutsideTokenizer(models.BPE(vocab=self.vocab, merges=list(self.merges)))
+        if self.normalizer != "none":
+            outside.normalizer = normalizer_to_tokenizers(self.normalizer)
+        outside.pre_tokenizer = self.pretokenizer.to_tokenizers()
+        outside.decoder = decoders.ByteLevel()
+        outside.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special_tokens])
+        return str(outside.to_str(pretty=True))
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the tokenizer.json; stands in every packed shard."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        """The content of tokenmill.json."""
+        return {
+            "format_version": 1,
+            "tokenmill_version": __version__,
+            "vocab_size": self.vocab_size,
+            "num_merges": len(self.merges),
+            "special_tokens": {token: self.vocab[token] for token in self.special_tokens},
+            "normalizer": self.normalizer,
+            "pretokenizer": list(self.pretokenizer.patterns),
+            "tokenizer_sha256": self.sha256,
+            **{"kind": "bpe", **self.options},
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Name and content of every file of the tokenizer's directory; the same tokenizer gives the same bytes."""
+        # Text that looks like a special is text in training data; a model's end-of-text is the last special by custom.
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": int(1e30),
+        }
+        if self.special_tokens:
+            config["eos_token"] = self.options.get("eos_token", self.special_tokens[0])
+        return {
+            "tokenizer.json": self.to_json().encode(),
+            "tokenizer_config.json": _json_bytes(config),
+            "tokenmill.json": _json_bytes(self.description()),
+        }
+
+    def save(self, directory: str | Path) -> None:
+        """Write the files into a directory, which is made if it is not there."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files().items():
+            (folder / name).write_bytes(content)
+
+    @staticmethod
+    def from_json(text: str, options: dict[str, Any] | None = None) -> Tokenizer:
+        """From the text of a tokenizer.json.
+
+        Raises
+        ------
+        ArtifactError
+            It is not JSON, or not a byte-level BPE that our kernels run exactly; says which part is not.
+        """
+        try:
+            root = json.loads(text)
+            model = root["model"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ArtifactError(f"not a tokenizer.json: {error}") from error
+        if model.get("type", "BPE") != "BPE":
+            raise ArtifactError(f"its model is {model['type']}, not BPE")
+        for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix", "dropout", "byte_fallback", "ignore_merges"):
+            if model.get(name):
+                raise ArtifactError(f"its model sets {name}, which changes the merging")
+        merges = tuple((m[0], m[1]) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
+        vocab = dict(model["vocab"])
+        specials = []
+        for added in sorted(root.get("added_tokens", []), key=lambda token: int(token["id"])):
+            vocab.setdefault(added["content"], added["id"])
+            specials.append(added["content"])
+            if not added["special"]:
+                raise ArtifactError(f"it cuts the added token {added['content']!r} out of the text")
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            raise ArtifactError("its ids are not 0, 1, 2, … without a gap")
+        if strange := [t for t in vocab if t not in specials and not all(c in BYTE_OF_CHAR for c in t)]:
+            raise ArtifactError(f"its token {strange[0]!r} is not spelled in byte-level characters")
+        pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
+        normalizer = normalizer_from_json(root.get("normalizer"))
+        return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options or {})
+
+    @staticmethod
+    def load(path: str | Path) -> Tokenizer:
+        """From a directory that ``save`` or a run left, or from a tokenizer.json.
+
+        Raises
+        ------
+        ArtifactError
+            There is no such file, or ``from_json`` refuses it.
+        """
+        file = Path(path)
+        file = file / "tokenizer.json" if file.is_dir() else file
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{file}: cannot be read as a tokenizer: {error}") from error
+        own = file.with_name("tokenmill.json")
+        options = json.loads(own.read_text())["options"] if own.is_file() else {}
+        try:
+            return Tokenizer.from_json(text, options)
+        except ArtifactError as error:
+            raise ArtifactError(f"{file}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignTokenizer:
+    """Any tokenizer.json, run by ``tokenizers``; the slow way, for comparisons only."""
+
+    outside: Any
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.outside.get_vocab_size())
+
+    def encode_batch(self, texts: Texts) -> pa.LargeListArray:
+        """As ``Tokenizer.encode_batch``."""
+        encoded = self.outside.encode_batch_fast(_as_array(texts).to_pylist(), add_special_tokens=False)
+        return pa.array([e.ids for e in encoded], type=pa.large_list(pa.uint32()))
+
+
+def load_tokenizer(text: str) -> Tokenizer | ForeignTokenizer:
+    """A tokenizer from the text of a tokenizer.json: ours if our kernels run it exactly, else the foreign one.
+
+    Raises
+    ------
+    ArtifactError
+        ``tokenizers`` cannot load it either.
+    """
+    try:
+        return Tokenizer.from_json(text)
+    except ArtifactError:
+        from tokenizers import Tokenizer as OutsideTokenizer
+
+        try:
+            outside = OutsideTokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ArtifactError(f"not a tokenizer.json that `tokenizers` can load: {error}") from error
+        outside.encode_special_tokens = True
+        return ForeignTokenizer(outside)
+
+
+def _as_array(texts: Texts) -> pa.LargeStringArray:
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if isinstance(texts, pa.Array):
+        return texts.cast(pa.large_string())
+    return pa.array(texts, type=pa.large_string())
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
