@@ -291,7 +291,11 @@ class _Parser:
         if letter in _ESCAPED_CHARS:
             return _single(_ESCAPED_CHARS[letter], ignore_case)
         digits = {"x": 2, "u": 4}.get(letter)
-        if digits and all(c in "0123456789abcdefABCDEF" for c in self.peek(digits)) and len(self.peek(digits)) == digits:
+        if (
+            digits
+            and all(c in "0123456789abcdefABCDEF" for c in self.peek(digits))
+            and len(self.peek(digits)) == digits
+        ):
             code_point = int(self.peek(digits), 16)
             if letter == "x" and code_point > 0x7F:
                 raise self.unsupported("a \\x escape beyond ASCII")
@@ -440,7 +444,9 @@ def _partition(sets: list[CodePoints]) -> _Classes:
 # --- forward automaton ------------------------------------------------------------------------------------------------
 
 
-def _closure(program: _Program, classes: _Classes, threads: tuple[int, ...], char_class: int, bits: int) -> tuple[list[int], bool]:
+def _closure(
+    program: _Program, classes: _Classes, threads: tuple[int, ...], char_class: int, bits: int
+) -> tuple[list[int], bool]:
     """The threads that wait for a character, in order, cut at the first that matches; and whether one did."""
     waiting: list[int] = []
     seen: set[int] = set()
@@ -481,7 +487,9 @@ def _forward(program: _Program, classes: _Classes, start: int) -> NDArray[np.int
             waiting, accept = _closure(program, classes, threads, char_class, bits)
             following = tuple(
                 dict.fromkeys(
-                    program.ops[at].targets[0] for at in waiting if classes.member[program.ops[at].set_index, char_class]
+                    program.ops[at].targets[0]
+                    for at in waiting
+                    if classes.member[program.ops[at].set_index, char_class]
                 )
             )
             if following not in states:

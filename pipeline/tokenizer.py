@@ -1,7 +1,7 @@
 """The tokenizer: text to ids and back, and its files.
 
-``Tokenizer`` runs byte-level BPE with our kernels. ``ForeignTokenizer`` gives any other tokenizer.json the same face, on
-top of ``tokenizers``, so that it can be compared with ours. ``load_tokenizer`` picks one.
+``Tokenizer`` runs byte-level BPE with our kernels. ``ForeignTokenizer`` gives any other tokenizer.json the same face,
+on top of ``tokenizers``, so that it can be compared with ours. ``load_tokenizer`` picks one.
 
 Text that looks like a special token is ordinary text here. (``tokenizers`` does the same when its property
 ``encode_special_tokens`` is True; by default it turns such text into the special's id.)
@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ CACHE_ENTRIES = 1 << 18
 CACHE_BYTES = 1 << 23
 CACHE_IDS = 1 << 20
 
-Texts = Sequence[str] | pa.Array | pa.ChunkedArray
+Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,25 +199,25 @@ class Tokenizer:
         return {
             "format_version": 1,
             "tokenmill_version": __version__,
+            "kind": "bpe",
             "vocab_size": self.vocab_size,
             "num_merges": len(self.merges),
             "special_tokens": {token: self.vocab[token] for token in self.special_tokens},
             "normalizer": self.normalizer,
             "pretokenizer": list(self.pretokenizer.patterns),
             "tokenizer_sha256": self.sha256,
-            **{"kind": "bpe", **self.options},
+            "options": self.options,
         }
 
     def files(self) -> dict[str, bytes]:
         """Name and content of every file of the tokenizer's directory; the same tokenizer gives the same bytes."""
-        # Text that looks like a special is text in training data; a model's end-of-text is the last special by custom.
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             "model_max_length": int(1e30),
         }
-        if self.special_tokens:
-            config["eos_token"] = self.options.get("eos_token", self.special_tokens[0])
+        if "eos_token" in self.options:
+            config["eos_token"] = self.options["eos_token"]
         return {
             "tokenizer.json": self.to_json().encode(),
             "tokenizer_config.json": _json_bytes(config),
@@ -247,7 +247,14 @@ class Tokenizer:
             raise ArtifactError(f"not a tokenizer.json: {error}") from error
         if model.get("type", "BPE") != "BPE":
             raise ArtifactError(f"its model is {model['type']}, not BPE")
-        for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix", "dropout", "byte_fallback", "ignore_merges"):
+        for name in (
+            "unk_token",
+            "continuing_subword_prefix",
+            "end_of_word_suffix",
+            "dropout",
+            "byte_fallback",
+            "ignore_merges",
+        ):
             if model.get(name):
                 raise ArtifactError(f"its model sets {name}, which changes the merging")
         merges = tuple((m[0], m[1]) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
@@ -297,6 +304,7 @@ class ForeignTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
         return int(self.outside.get_vocab_size())
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 NUM_CODE_POINTS = 0x110000
 
-CATEGORIES = tuple("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn".split())
+CATEGORIES = (
+    "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
+    "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Co", "Cn",
+)  # fmt: skip
 
 _TABLE = Path(__file__).parent / "data" / "unicode_categories.txt"
 
@@ -68,6 +71,7 @@ def probe_categories() -> NDArray[np.uint8]:
 
 
 def main() -> None:
+    """Write the table."""
     table = probe_categories()
     changes = np.flatnonzero(np.diff(table, prepend=255))
     rows = [f"{start:X} {CATEGORIES[table[start]]}" for start in changes]

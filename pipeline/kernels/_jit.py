@@ -7,13 +7,12 @@ gives a process per core), no ``guvectorize`` (its cache races between processes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def njit(function: F) -> F:
+def njit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` with the project's flags."""
-    return cast(F, numba.njit(nogil=True, cache=True)(function))
+    compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+    return compiled

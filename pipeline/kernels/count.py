@@ -31,7 +31,7 @@ class WordTable(NamedTuple):
 
 
 @njit
-def _same_bytes(text, start, arena, offset, length):  # type: ignore[no-untyped-def]
+def _same_bytes(text, start, arena, offset, length):
     for i in range(length):
         if text[start + i] != arena[offset + i]:
             return False
@@ -39,7 +39,7 @@ def _same_bytes(text, start, arena, offset, length):  # type: ignore[no-untyped-
 
 
 @njit
-def count_words(text, start, stops, table):  # type: ignore[no-untyped-def]
+def count_words(text, start, stops, table):
     """Add one to the count of each word, until all are counted or the table must grow.
 
     Parameters
@@ -111,7 +111,7 @@ def count_words(text, start, stops, table):  # type: ignore[no-untyped-def]
 
 
 @njit
-def rehash_into(old, new):  # type: ignore[no-untyped-def]
+def rehash_into(old, new):
     """Move every entry of a table to an empty one with more room."""
     mask = np.uint64(len(new.entries) - 1)
     one = np.uint64(1)
@@ -131,7 +131,7 @@ def rehash_into(old, new):  # type: ignore[no-untyped-def]
 
 
 @njit
-def export_words(table, num_partitions):  # type: ignore[no-untyped-def]
+def export_words(table, num_partitions):
     """All words of a table, with the partition each belongs to.
 
     Returns

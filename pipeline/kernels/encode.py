@@ -49,7 +49,8 @@ class MergeTables(NamedTuple):
 
 class WordCache(NamedTuple):
     """Encoded words. ``entries [shape=(capacity, 4), dtype=uint64]``: key (two lanes), then up to two ids in place, or
-    the place of more in ``ids``; the number of ids is in the top half of the last. ``used``: taken bytes and ids."""
+    the place of more in ``ids``; the number of ids is in the top half of the last. ``used``: taken bytes and ids.
+    """
 
     entries: NDArray[np.uint64]
     arena: NDArray[np.uint8]
@@ -58,12 +59,12 @@ class WordCache(NamedTuple):
 
 
 @njit
-def _pair_slot(key, mask):  # type: ignore[no-untyped-def]
+def _pair_slot(key, mask):
     return hash_lanes(key, np.uint64(0)) & mask
 
 
 @njit
-def fill_pairs(pairs, left, right, ranks, ids):  # type: ignore[no-untyped-def]
+def fill_pairs(pairs, left, right, ranks, ids):
     """Enter merges into an empty pair table. A pair given twice keeps its later rank, as in ``tokenizers``."""
     mask = np.uint64(len(pairs) - 1)
     one = np.uint64(1)
@@ -77,7 +78,7 @@ def fill_pairs(pairs, left, right, ranks, ids):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _find_pair(pairs, left, right):  # type: ignore[no-untyped-def]
+def _find_pair(pairs, left, right):
     """``rank << 32 | id`` of a pair, or ``_NO_RANK``."""
     mask = np.uint64(len(pairs) - 1)
     one = np.uint64(1)
@@ -93,7 +94,7 @@ def _find_pair(pairs, left, right):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _merge_short(ids, size, pairs, ranks):  # type: ignore[no-untyped-def]
+def _merge_short(ids, size, pairs, ranks):
     """Merge ``ids[:size]`` in place by scanning for the lowest rank; returns the new size. ``ranks`` is scratch."""
     for i in range(size - 1):
         ranks[i] = _find_pair(pairs, ids[i], ids[i + 1])
@@ -117,7 +118,7 @@ def _merge_short(ids, size, pairs, ranks):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _merge_long(ids, size, pairs):  # type: ignore[no-untyped-def]
+def _merge_long(ids, size, pairs):
     """Merge ``ids[:size]`` in place with a linked list and a heap of ``(rank, position)``; returns the new size."""
     previous = np.arange(-1, size - 1, dtype=np.int32)
     following = np.arange(1, size + 1, dtype=np.int32)
@@ -158,7 +159,7 @@ def _merge_long(ids, size, pairs):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _push(heap, size, rank, at):  # type: ignore[no-untyped-def]
+def _push(heap, size, rank, at):
     child = size
     while child > 0:
         parent = (child - 1) >> 1
@@ -173,7 +174,7 @@ def _push(heap, size, rank, at):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _pop(heap, size):  # type: ignore[no-untyped-def]
+def _pop(heap, size):
     size -= 1
     rank = heap[size, 0]
     at = heap[size, 1]
@@ -198,14 +199,14 @@ def _pop(heap, size):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _merge(ids, size, pairs, ranks):  # type: ignore[no-untyped-def]
+def _merge(ids, size, pairs, ranks):
     if size <= SCAN_SYMBOLS:
         return _merge_short(ids, size, pairs, ranks)
     return _merge_long(ids, size, pairs)
 
 
 @njit
-def _spell_into(tables, tokens, start, stop, buffer, size):  # type: ignore[no-untyped-def]
+def _spell_into(tables, tokens, start, stop, buffer, size):
     """Byte ids of ``tokens[start:stop]`` appended to ``buffer``; returns its new size."""
     for i in range(start, stop):
         for at in range(tables.token_offsets[tokens[i]], tables.token_offsets[tokens[i] + 1]):
@@ -215,7 +216,7 @@ def _spell_into(tables, tokens, start, stop, buffer, size):  # type: ignore[no-u
 
 
 @njit
-def _join(tables, ids, seam, size, ranks):  # type: ignore[no-untyped-def]
+def _join(tables, ids, seam, size, ranks):
     """Make ``ids[:size]`` exact where ``ids[:seam]`` and ``ids[seam:size]`` each are; returns the new size."""
     reach = 1
     while 0 < seam < size:
@@ -245,7 +246,7 @@ def _join(tables, ids, seam, size, ranks):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _encode_chunk(text, start, stop, tables, ids, size, ranks):  # type: ignore[no-untyped-def]
+def _encode_chunk(text, start, stop, tables, ids, size, ranks):
     first = size
     for at in range(start, stop):
         token = tables.byte_ids[text[at]]
@@ -256,7 +257,7 @@ def _encode_chunk(text, start, stop, tables, ids, size, ranks):  # type: ignore[
 
 
 @njit
-def _encode_word(text, start, stop, tables, ids, size, ranks):  # type: ignore[no-untyped-def]
+def _encode_word(text, start, stop, tables, ids, size, ranks):
     """Append the ids of one word to ``ids``, which has room for a token a byte; returns the new size."""
     if stop - start <= CHUNK_BYTES or not tables.one_derivation:
         return _encode_chunk(text, start, stop, tables, ids, size, ranks)
@@ -269,7 +270,7 @@ def _encode_word(text, start, stop, tables, ids, size, ranks):  # type: ignore[n
 
 
 @njit
-def _same_bytes(text, start, length, cache, offset):  # type: ignore[no-untyped-def]
+def _same_bytes(text, start, length, cache, offset):
     if np.int64(cache.arena[offset]) != length:
         return False
     for i in range(length):
@@ -279,7 +280,7 @@ def _same_bytes(text, start, length, cache, offset):  # type: ignore[no-untyped-
 
 
 @njit
-def encode_words(text, start, stops, doc_stops, tables, cache, ids, doc_sizes):  # type: ignore[no-untyped-def]
+def encode_words(text, start, stops, doc_stops, tables, cache, ids, doc_sizes):
     """Encode words one after the other.
 
     Parameters

@@ -34,7 +34,7 @@ _S56 = np.uint64(56)
 
 
 @njit
-def load_lane(text, at):  # type: ignore[no-untyped-def]
+def load_lane(text, at):
     """Eight bytes from ``at``, little endian; LLVM makes one load of it."""
     p = np.uintp(at)
     lane = np.uint64(text[p])
@@ -49,7 +49,7 @@ def load_lane(text, at):  # type: ignore[no-untyped-def]
 
 
 @njit
-def mix(value):  # type: ignore[no-untyped-def]
+def mix(value):
     """A bijection of 64 bits in which every bit of the input moves every bit of the output (splitmix64's finalizer)."""
     value = (value ^ (value >> _S30)) * _K3
     value = (value ^ (value >> _S27)) * _K4
@@ -57,7 +57,7 @@ def mix(value):  # type: ignore[no-untyped-def]
 
 
 @njit
-def key_lanes(text, start, stop):  # type: ignore[no-untyped-def]
+def key_lanes(text, start, stop):
     """The two lanes of a word's key. For a long word: its hash, and ``LONG`` in the top byte of the second."""
     length = stop - start
     if length <= 8:
@@ -76,7 +76,7 @@ def key_lanes(text, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit
-def hash_lanes(low, high):  # type: ignore[no-untyped-def]
+def hash_lanes(low, high):
     """The hash of a word from its key's lanes (of ``LONG`` words: with nothing but ``LONG`` in the second)."""
     value = (low ^ (high * _K2)) * _K1
     value ^= value >> _S32
@@ -85,13 +85,13 @@ def hash_lanes(low, high):  # type: ignore[no-untyped-def]
 
 
 @njit
-def partition_of(value, num_partitions):  # type: ignore[no-untyped-def]
+def partition_of(value, num_partitions):
     """Which of ``num_partitions`` a hash belongs to: its upper half, scaled."""
     return np.int64((value >> _S32) * np.uint64(num_partitions) >> _S32)
 
 
 @njit
-def hash_rows(values, offsets, seed):  # type: ignore[no-untyped-def]
+def hash_rows(values, offsets, seed):
     """A 64-bit hash of each row of bytes. ``values`` is padded; ``offsets [shape=(n + 1,), dtype=int64]``; uint64 out."""
     result = np.empty(len(offsets) - 1, dtype=np.uint64)
     for row in range(len(result)):
@@ -101,7 +101,7 @@ def hash_rows(values, offsets, seed):  # type: ignore[no-untyped-def]
 
 
 @njit
-def permute_keys(keys, seed):  # type: ignore[no-untyped-def]
+def permute_keys(keys, seed):
     """A keyed permutation of the 64-bit numbers: four Feistel rounds. Distinct keys stay distinct. uint64 in and out."""
     result = np.empty(len(keys), dtype=np.uint64)
     lower = np.uint64(0xFFFFFFFF)

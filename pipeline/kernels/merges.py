@@ -24,7 +24,7 @@ _DEAD = np.int32(-2)
 
 
 @njit
-def words_to_symbols(values, offsets, byte_ids):  # type: ignore[no-untyped-def]
+def words_to_symbols(values, offsets, byte_ids):
     """Words as ids with ``END`` around each, and the word each symbol belongs to.
 
     Bytes whose id is negative are left out; their neighbours become adjacent, as in ``tokenizers``.
@@ -54,7 +54,7 @@ def words_to_symbols(values, offsets, byte_ids):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _is_before(count_a, a, count_b, b, left, right):  # type: ignore[no-untyped-def]
+def _is_before(count_a, a, count_b, b, left, right):
     """Whether pair ``a`` is merged before pair ``b``."""
     if count_a != count_b:
         return count_a > count_b
@@ -64,7 +64,7 @@ def _is_before(count_a, a, count_b, b, left, right):  # type: ignore[no-untyped-
 
 
 @njit
-def _sift_up(heap_counts, heap_pairs, at, left, right):  # type: ignore[no-untyped-def]
+def _sift_up(heap_counts, heap_pairs, at, left, right):
     count = heap_counts[at]
     pair = heap_pairs[at]
     while at > 0:
@@ -79,7 +79,7 @@ def _sift_up(heap_counts, heap_pairs, at, left, right):  # type: ignore[no-untyp
 
 
 @njit
-def _sift_down(heap_counts, heap_pairs, at, size, left, right):  # type: ignore[no-untyped-def]
+def _sift_down(heap_counts, heap_pairs, at, size, left, right):
     count = heap_counts[at]
     pair = heap_pairs[at]
     while True:
@@ -100,7 +100,7 @@ def _sift_down(heap_counts, heap_pairs, at, size, left, right):  # type: ignore[
 
 
 @njit
-def _grown(array, used, extra):  # type: ignore[no-untyped-def]
+def _grown(array, used, extra):
     """The array itself, or a copy with more room, so that ``extra`` more values fit."""
     if used + extra <= len(array):
         return array
@@ -110,7 +110,7 @@ def _grown(array, used, extra):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _spells(a, b, left_of, right_of, byte_of, wanted, stack):  # type: ignore[no-untyped-def]
+def _spells(a, b, left_of, right_of, byte_of, wanted, stack):
     """Whether the bytes of two tokens, expanded through their merges, are ``wanted``."""
     stack[0] = b
     stack[1] = a
@@ -131,7 +131,7 @@ def _spells(a, b, left_of, right_of, byte_of, wanted, stack):  # type: ignore[no
 
 
 @njit
-def _initial_pairs(symbols, word_of, counts, num_ids):  # type: ignore[no-untyped-def]
+def _initial_pairs(symbols, word_of, counts, num_ids):
     """Every pair of adjacent symbols: ids, count, and its positions as a range of the arena, ascending."""
     slots = np.full(num_ids * num_ids, -1, dtype=np.int32)
     sizes = np.zeros(num_ids * num_ids, dtype=np.int64)
@@ -169,8 +169,18 @@ def _initial_pairs(symbols, word_of, counts, num_ids):  # type: ignore[no-untype
 
 
 @njit
-def learn_merges(  # type: ignore[no-untyped-def]
-    symbols, word_of, counts, num_ids, vocab_size, min_count, max_length, byte_of, special_ids, special_values, special_offsets
+def learn_merges(
+    symbols,
+    word_of,
+    counts,
+    num_ids,
+    vocab_size,
+    min_count,
+    max_length,
+    byte_of,
+    special_ids,
+    special_values,
+    special_offsets,
 ):
     """Learn merges until the vocabulary is full or no pair is frequent enough.
 

@@ -35,7 +35,7 @@ class SplitTables(NamedTuple):
 
 
 @njit
-def _decode(text, at):  # type: ignore[no-untyped-def]
+def _decode(text, at):
     """Code point and width in bytes of the character at byte ``at`` of valid UTF-8."""
     byte = np.int64(text[at])
     if byte < 0x80:
@@ -53,7 +53,7 @@ def _decode(text, at):  # type: ignore[no-untyped-def]
 
 
 @njit
-def lookahead_bits(text, offsets, tables):  # type: ignore[no-untyped-def]
+def lookahead_bits(text, offsets, tables):
     """Which lookaheads hold at each byte from ``offsets[0]`` on. ``[shape=(n_bytes,), dtype=uint8]``.
 
     One pass from right to left, so a lookahead over a run of a million digits costs a million steps, not its square.
@@ -74,7 +74,7 @@ def lookahead_bits(text, offsets, tables):  # type: ignore[no-untyped-def]
 
 
 @njit
-def split_some(text, offsets, bits, tables, doc, at, stops):  # type: ignore[no-untyped-def]
+def split_some(text, offsets, bits, tables, doc, at, stops):
     """Cut documents into words until all are cut or ``stops`` is full; call again with what it returns.
 
     Parameters

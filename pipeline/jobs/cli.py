@@ -1,0 +1,262 @@
+"""The command. Nothing but words in and words out: what it does is elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import __version__, storage
+from pipeline.errors import PipelineError
+from pipeline.jobs.progress import Progress, human_bytes
+from pipeline.spec import JobSpec
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status. Errors of the user's making are told without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    args = _parser().parse_args(argv)
+    try:
+        args.verb(args)
+    except PipelineError as error:
+        if getattr(args, "json", False):
+            _print_json({"error": type(error).__name__, "message": str(error)})
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on from here\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tokenmill", description="Train custom tokenizers and write pretraining shards."
+    )
+    parser.add_argument("--version", action="version", version=f"tokenmill {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(verb=function)
+        sub.add_argument("--json", action="store_true", help="for machines: JSON instead of text")
+        return sub
+
+    for name, function, text in (
+        ("run", _run, "plan, run, and continue: the same command goes on where it stopped"),
+        ("plan", _plan, "list the inputs, cut them into shards, and write plan.json"),
+    ):
+        sub = verb(name, function, text)
+        sub.add_argument("spec", metavar="SPEC", help="a YAML file; see examples/")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a field of the spec"
+        )
+        if name == "run":
+            sub.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    verb("status", _status, "how far a run is").add_argument("output", metavar="OUTPUT")
+    verb("verify", _verify, "read and hash every artifact again").add_argument("output", metavar="OUTPUT")
+    verb("inspect", _inspect, "say what a run, tokenizer, data set or Arrow file holds").add_argument(
+        "path", metavar="PATH"
+    )
+    sub = verb("compare", _compare, "measure tokenizers on text, side by side")
+    sub.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="tokenizer.json files or directories with one")
+    sub.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain text, UTF-8")
+    return parser
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+
+
+# --- run, plan --------------------------------------------------------------------------------------------------------
+
+
+def _load(args: argparse.Namespace) -> JobSpec:
+    from pipeline.jobs.load import load_spec
+
+    return load_spec(args.spec, args.overrides)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from pipeline.jobs.plan import make_plan
+    from pipeline.jobs.run import run_job
+
+    spec = _load(args)
+    if args.dry_run:
+        _show_plan(args, spec, make_plan(spec))
+        return
+    for message in _messages(spec):
+        sys.stderr.write(f"note: {message}\n")
+    outcome = run_job(spec, Progress(as_json=args.json))
+    if args.json:
+        state = "was_finished" if outcome.was_finished else "finished"
+        _print_json({"state": state, "seconds": round(outcome.seconds, 1), "manifest": outcome.manifest})
+        return
+    if outcome.was_finished:
+        _say(f"{spec.output} was finished already: nothing to do.")
+    _show_summary(spec, outcome.manifest)
+    if not outcome.was_finished:
+        _say(f"\ndone in {outcome.seconds:.1f} s. Next: tokenmill verify {spec.output}")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from pipeline.jobs.plan import settle_plan
+
+    spec = _load(args)
+    _show_plan(args, spec, settle_plan(spec))
+    if not args.json:
+        _say(f"\nwritten to {storage.join(spec.output, 'plan.json')}. Next: tokenmill run {args.spec}")
+
+
+def _messages(spec: JobSpec) -> list[str]:
+    return [
+        f"tokenizer {tokenizer.name}: {message}"
+        for tokenizer in spec.tokenizers
+        for message in tokenizer.make_pretokenizer().messages
+    ]
+
+
+def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
+    from pipeline.jobs.plan import counting_pass
+
+    sources = [
+        {
+            "source": source.name,
+            "files": len(files),
+            "bytes": sum(file["bytes"] for file in files),
+            "shards": sum(shard.source == index for shard in plan.shards),
+        }
+        for index, (source, files) in enumerate(zip(spec.sources, plan.inputs, strict=True))
+    ]
+    passes = {
+        counting.name: [t.name for t in spec.tokenizers if counting_pass(t).name == counting.name]
+        for counting in plan.passes
+    }
+    packed = list(spec.pack.tokenizers) if spec.pack else []
+    if args.json:
+        facts = {"sources": sources, "shards": len(plan.shards), "counting_passes": passes, "packed": packed}
+        _print_json({"fingerprint": plan.fingerprint, **facts, "messages": _messages(spec)})
+        return
+    _say(f"{spec.name} -> {spec.output}  (fingerprint {plan.fingerprint[:12]})")
+    for row in sources:
+        _say(f"  source {row['source']}: {row['files']} files, {human_bytes(row['bytes'])}, {row['shards']} shards")
+    for names in passes.values():
+        _say(f"  one counting pass for: {', '.join(names)}")
+    for name in packed:
+        _say(f"  packed: {name}, sequences of {spec.pack.sequence_length if spec.pack else 0}")
+    for message in _messages(spec):
+        _say(f"  note: {message}")
+
+
+def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
+    output = spec.output.rstrip("/")
+    accounting = manifest["accounting"]
+    kept = accounting["kept"]
+    dropped: dict[str, int] = {}
+    for row in accounting["sources"].values():
+        for reason, count in row["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    text = f"\ndocuments: {kept['train']:,} to train on, {kept['holdout']:,} held out"
+    for reason, count in sorted(dropped.items()):
+        text += f", {count:,} dropped ({reason})"
+    _say(text)
+    for name, splits in accounting["packed"].items():
+        for split, row in splits.items():
+            lost = "".join(f", {count:,} lost ({reason})" for reason, count in row["tokens_lost"].items())
+            _say(f"{name}/{split}: {row['tokens_packed']:,} tokens in {row['sequences']:,} sequences{lost}")
+    _say("\nartifacts:")
+    for entry in manifest["artifacts"]:
+        _say(f"  {output}/{entry['path']}  {human_bytes(entry['bytes'])}")
+    for name in ("manifest.json", "_SUCCESS"):
+        _say(f"  {output}/{name}")
+
+
+# --- status, verify, inspect, compare ---------------------------------------------------------------------------------
+
+
+def _status(args: argparse.Namespace) -> None:
+    from pipeline.jobs.run import status
+
+    output = storage.absolute(args.output)
+    rows = status(output)
+    finished = storage.exists(storage.join(output, "_SUCCESS"))
+    if args.json:
+        _print_json({"finished": finished, "steps": rows})
+        return
+    for row in rows:
+        _say(f"{row['step']:<9} {row['done']}/{'?' if row['total'] is None else row['total']}")
+    _say("finished" if finished else "not finished: run the same command again to go on")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from pipeline.jobs.manifest import verify
+
+    checked: list[str] = []
+    num_artifacts = verify(args.output, checked.append)
+    if args.json:
+        _print_json({"verified": num_artifacts, "artifacts": checked})
+    else:
+        _say(f"{num_artifacts} artifacts read again: every byte is as published")
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from pipeline.jobs.inspect import inspect
+
+    facts = inspect(args.path)
+    if args.json:
+        _print_json(facts)
+    else:
+        _show_facts(facts, "")
+
+
+def _show_facts(facts: dict[str, Any], indent: str) -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            _say(f"{indent}{name}:")
+            _show_facts(value, indent + "  ")
+        elif isinstance(value, list):
+            _say(f"{indent}{name}:")
+            for item in value:
+                _say(f"{indent}  {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}")
+        else:
+            _say(f"{indent}{name}: {value}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from pipeline.jobs.compare import compare
+
+    rows = compare(args.tokenizers, args.text)
+    if args.json:
+        _print_json(rows)
+        return
+    table = Table("tokenizer", "vocabulary", "tokens", "bytes/token", "tokens/word", "vocabulary used")
+    for row in rows:
+        table.add_row(
+            row["tokenizer"],
+            f"{row['vocab_size']:,}",
+            f"{row['tokens']:,}",
+            f"{row['bytes_per_token'] or 0:.3f}",
+            f"{row['tokens_per_word'] or 0:.3f}",
+            f"{100 * row['vocab_used_fraction']:.1f} %",
+        )
+    Console(file=sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

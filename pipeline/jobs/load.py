@@ -1,0 +1,212 @@
+"""From YAML and ``--set`` to a ``JobSpec``; the only home of pydantic.
+
+Unknown keys, wrong types and impossible values end in a SpecError that names the field, what was found, what is allowed,
+and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sysconfig
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.errors import SpecError
+from pipeline.spec import (
+    EvaluateSpec,
+    ExecutionSpec,
+    FilterSpec,
+    HoldoutSpec,
+    JobSpec,
+    PackSpec,
+    PretokenizerSpec,
+    ShuffleSpec,
+    SourceSpec,
+    TokenizerSpec,
+    nearest,
+)
+
+_CLASSES = (
+    EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, PackSpec, PretokenizerSpec, ShuffleSpec, SourceSpec,
+    TokenizerSpec,
+)  # fmt: skip
+for _class in _CLASSES:
+    setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
+
+_ADAPTER = TypeAdapter(JobSpec)
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_spec(path: str, overrides: Sequence[str] = ()) -> JobSpec:
+    """Read a spec file and apply ``a.b=c`` overrides (list items by number: ``tokenizers.0.vocab_size=1000``).
+
+    ``${NAME}`` in the output and in URIs is an environment variable; ``${PYTHON_STDLIB}`` the folder of the standard
+    library of the running Python.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    try:
+        root = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = str(error.problem).split("\n")[0]
+        raise SpecError(f"{path}{line}: not valid YAML: {problem}") from error
+    except YAMLError as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(root, dict):
+        raise SpecError(f"{path}: a mapping with name, output, sources and tokenizers is expected")
+    for override in overrides:
+        _apply(root, override)
+    return parse_spec(root)
+
+
+def parse_spec(root: dict[str, Any]) -> JobSpec:
+    """Check a spec that is already a mapping."""
+    root = json.loads(json.dumps(root, default=str))
+    _expand_shorthands(root)
+    try:
+        spec = _ADAPTER.validate_json(json.dumps(root), strict=True)
+    except ValidationError as error:
+        raise SpecError("\n".join(dict.fromkeys(_explain(dict(e), root) for e in error.errors()))) from error
+    for index, tokenizer in enumerate(spec.tokenizers):
+        try:
+            tokenizer.make_pretokenizer()
+        except SpecError as error:
+            raise SpecError(f"tokenizers[{index}].{error}") from error
+    return dataclasses.replace(
+        spec,
+        output=_expand(spec.output, "output"),
+        sources=tuple(
+            dataclasses.replace(source, uris=tuple(_expand(uri, f"sources[{i}].uris") for uri in source.uris))
+            for i, source in enumerate(spec.sources)
+        ),
+        evaluate=EvaluateSpec(compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare)),
+    )
+
+
+def to_dict(spec: JobSpec) -> dict[str, Any]:
+    """The part of a spec that determines the output, as JSON values: without ``output`` and ``execution``."""
+    fields = dataclasses.asdict(spec)
+    del fields["execution"], fields["output"]
+    result: dict[str, Any] = json.loads(json.dumps(fields))
+    return result
+
+
+def _apply(root: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    keys = [key for key in re.split(r"[.\[\]]+", path) if key]
+    if not equals or not keys:
+        raise SpecError(f"--set {override!r}: a.b=value is expected")
+    node: Any = root
+    for key in keys[:-1]:
+        if isinstance(node, list):
+            node = node[_index(node, key, override)]
+        else:
+            node = node.setdefault(key, {})
+        if not isinstance(node, dict | list):
+            raise SpecError(f"--set {override!r}: {key!r} is a value, nothing can be set inside it")
+    parsed = YAML(typ="safe", pure=True).load(value)
+    if isinstance(node, list):
+        node[_index(node, keys[-1], override)] = parsed
+    else:
+        node[keys[-1]] = parsed
+
+
+def _index(node: list[Any], key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(node):
+        raise SpecError(f"--set {override!r}: {key!r} is not an item; the list has {len(node)}, counted from 0")
+    return int(key)
+
+
+def _expand_shorthands(root: dict[str, Any]) -> None:
+    """``pretokenizer: gpt2`` for ``{preset: gpt2}``, ``shuffle: none`` for null, one URI for a list of one."""
+    for tokenizer in _items(root, "tokenizers"):
+        if isinstance(tokenizer.get("pretokenizer"), str):
+            tokenizer["pretokenizer"] = {"preset": tokenizer["pretokenizer"]}
+    for source in _items(root, "sources"):
+        if isinstance(source.get("uris"), str):
+            source["uris"] = [source["uris"]]
+    pack = root.get("pack")
+    if isinstance(pack, dict) and pack.get("shuffle") == "none":
+        pack["shuffle"] = None
+
+
+def _items(root: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = root.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _expand(value: str, where: str) -> str:
+    def variable(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name == "PYTHON_STDLIB":
+            return sysconfig.get_paths()["stdlib"]
+        if name not in os.environ:
+            raise SpecError(f"{where}: ${{{name}}} is not set in the environment; only PYTHON_STDLIB is always there")
+        return os.environ[name]
+
+    return _VARIABLE.sub(variable, value)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc).lstrip(".")
+
+
+def _class_at(loc: Sequence[int | str]) -> Any:
+    """The spec class whose field the last item of ``loc`` is; None if there is none."""
+    current: Any = JobSpec
+    for key in loc[:-1]:
+        if isinstance(key, int):
+            continue
+        hints = typing.get_type_hints(current) if dataclasses.is_dataclass(current) else {}
+        current = next(filter(dataclasses.is_dataclass, _leaves(hints.get(key))), None)
+    return current
+
+
+def _leaves(hint: Any) -> list[Any]:
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union, tuple):
+        return [leaf for arg in args for leaf in _leaves(arg)]
+    return [hint]
+
+
+_EXPECTED = {
+    "string_type": "a string", "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false", "tuple_type": "a list", "list_type": "a list", "dataclass_type": "a mapping",
+    "dataclass_exact_type": "a mapping",
+}  # fmt: skip
+
+
+def _explain(error: dict[str, Any], root: dict[str, Any]) -> str:
+    loc, kind, found = error["loc"], error["type"], error["input"]
+    path = _path(loc)
+    if kind == "unexpected_keyword_argument":
+        owner = _class_at(loc)
+        names = [f.name for f in dataclasses.fields(owner)] if owner else []
+        return f"{path} is not a field of the spec; {nearest(str(loc[-1]), names)}"
+    if kind in ("missing", "missing_argument"):
+        return f"{path} is missing"
+    if kind == "value_error":
+        prefix = f"{path}." if path else ""
+        return prefix + str(error["ctx"]["error"])
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"{path} is {found!r}; {nearest(str(found), allowed)} (allowed: {', '.join(allowed)})"
+    if kind in _EXPECTED:
+        return f"{path} is {found!r}; {_EXPECTED[kind]} is expected"
+    return f"{path} is {found!r}: {error['msg']}"

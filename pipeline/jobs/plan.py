@@ -1,0 +1,273 @@
+"""List once, decide everything, write it down: ``plan.json`` is what every later step and every resume goes by."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import __version__, storage
+from pipeline.errors import ArtifactError, DataError, SpecError
+from pipeline.jobs.load import to_dict
+from pipeline.pretokenizer import Pretokenizer
+from pipeline.spec import JobSpec, SourceSpec, TokenizerSpec
+from pipeline.stages.shard import ListedFile, Shard, plan_shards, usual_shard_bytes
+from pipeline.stages.source import FileRange, ReadOptions
+
+REVISION = 1
+"""Raised whenever the same spec over the same input would give other bytes."""
+
+_PARTITION_BYTES = 512 << 20
+_MAX_PARTITIONS = 256
+
+_FORMATS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+    ".feather": "arrow", ".ipc": "arrow", ".txt": "txt", ".text": "txt",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingPass:
+    """Tokenizers with the same normalizer and pretokenizer share one count of the words."""
+
+    name: str
+    normalizer: str
+    pretokenizer: Pretokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with."""
+
+    fingerprint: str
+    spec: dict[str, Any]
+    inputs: list[list[dict[str, Any]]]
+    compare: list[str]
+    read_options: tuple[ReadOptions, ...]
+    shards: tuple[Shard, ...]
+    passes: tuple[CountingPass, ...]
+    num_partitions: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(shard.num_bytes for shard in self.shards)
+
+
+def counting_pass(tokenizer: TokenizerSpec) -> CountingPass:
+    """The pass a tokenizer's words come from; named by what determines the words."""
+    pretokenizer = tokenizer.make_pretokenizer()
+    key = _sha256({"normalizer": tokenizer.normalizer, "patterns": list(pretokenizer.patterns)})
+    return CountingPass(name=f"words-{key[:12]}", normalizer=tokenizer.normalizer, pretokenizer=pretokenizer)
+
+
+def make_plan(spec: JobSpec) -> Plan:
+    """List the inputs and cut them into shards.
+
+    Raises
+    ------
+    SpecError
+        A glob matches nothing, or a file's format is not told by its ending.
+    DataError
+        A parquet file has no footer.
+    """
+    output = storage.absolute(spec.output)
+    listed = [_list_source(source, index, output) for index, source in enumerate(spec.sources)]
+    options = tuple(
+        _read_options(source, files, index, spec)
+        for index, (source, files) in enumerate(zip(spec.sources, listed, strict=True))
+    )
+    total = sum(file.num_bytes for files in listed for file in files)
+    shard_bytes = spec.execution.shard_bytes or usual_shard_bytes(total)
+    shards = plan_shards(
+        [
+            ([_with_row_groups(file, option, shard_bytes) for file in files], option)
+            for files, option in zip(listed, options, strict=True)
+        ],
+        shard_bytes,
+    )
+    passes = {p.name: p for p in map(counting_pass, spec.tokenizers)}
+    inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
+    compare = [hashlib.sha256(storage.read_bytes(storage.absolute(uri))).hexdigest() for uri in spec.evaluate.compare]
+    identity = {
+        "spec": to_dict(spec),
+        "inputs": inputs,
+        "compare": compare,
+        "revision": REVISION,
+        "version": __version__,
+    }
+    return Plan(
+        fingerprint=_sha256(identity),
+        spec=to_dict(spec),
+        inputs=inputs,
+        compare=compare,
+        read_options=options,
+        shards=shards,
+        passes=tuple(passes.values()),
+        num_partitions=min(_MAX_PARTITIONS, max(1, -(-total // _PARTITION_BYTES))),
+    )
+
+
+def settle_plan(spec: JobSpec) -> Plan:
+    """The plan of the output directory: the stored one if it fits the spec and the inputs, else a new one, stored.
+
+    Raises
+    ------
+    SpecError
+        The directory belongs to another spec, input or version, or to something else altogether.
+    """
+    plan = make_plan(spec)
+    output = storage.absolute(spec.output)
+    uri = storage.join(output, "plan.json")
+    if not storage.exists(uri):
+        if found := storage.list_names(output):
+            raise SpecError(
+                f"output is {spec.output}, which has no plan.json but holds {found[0]!r}; name an empty or new directory"
+            )
+        storage.create_if_absent(uri, to_json(plan))
+    stored = read_plan(output)
+    if stored.fingerprint != plan.fingerprint:
+        raise SpecError(
+            f"output is {spec.output}, which belongs to another job: {_difference(stored, plan)}. "
+            "Name another output, or delete that directory to start again"
+        )
+    return stored
+
+
+def to_json(plan: Plan) -> bytes:
+    """The content of plan.json."""
+    fields = {"format_version": 1, "tokenmill_version": __version__, "revision": REVISION, **dataclasses.asdict(plan)}
+    return (json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def read_plan(output: str) -> Plan:
+    """The stored plan.
+
+    Raises
+    ------
+    ArtifactError
+        There is none, or it is damaged.
+    """
+    uri = storage.join(output, "plan.json")
+    try:
+        root = json.loads(storage.read_bytes(uri))
+        return Plan(
+            fingerprint=root["fingerprint"],
+            spec=root["spec"],
+            inputs=root["inputs"],
+            compare=root["compare"],
+            read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
+            shards=tuple(
+                Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])})
+                for shard in root["shards"]
+            ),
+            passes=tuple(
+                CountingPass(
+                    name=p["name"],
+                    normalizer=p["normalizer"],
+                    pretokenizer=Pretokenizer(tuple(p["pretokenizer"]["patterns"])),
+                )
+                for p in root["passes"]
+            ),
+            num_partitions=root["num_partitions"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{uri}: damaged: {error}; delete the output directory to start again") from error
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def _list_source(source: SourceSpec, index: int, output: str) -> list[storage.StoredFile]:
+    found: dict[str, storage.StoredFile] = {}
+    for number, uri in enumerate(source.uris):
+        files = storage.list_files(storage.absolute(uri))
+        files = [
+            file for file in files if not file.uri.startswith(output + "/") and not _is_excluded(file.name, source)
+        ]
+        if not files:
+            raise SpecError(f"sources[{index}].uris[{number}] is {uri!r}, which matches no file")
+        found |= {file.uri: file for file in files}
+    return sorted(found.values(), key=lambda file: (file.name, file.uri))
+
+
+def _is_excluded(name: str, source: SourceSpec) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in source.exclude)
+
+
+def _read_options(source: SourceSpec, files: list[storage.StoredFile], index: int, spec: JobSpec) -> ReadOptions:
+    formats = {_format_of(file.uri, index) for file in files} if source.format == "auto" else {str(source.format)}
+    if len(formats) > 1:
+        raise SpecError(
+            f"sources[{index}].uris match files of several formats ({', '.join(sorted(formats))}); make a source of each"
+        )
+    return ReadOptions(
+        format=formats.pop(),  # type: ignore[arg-type]
+        text_column=source.text_column,
+        id_column=source.id_column,
+        documents=source.documents,
+        errors=source.errors or spec.errors,
+    )
+
+
+def _format_of(uri: str, index: int) -> str:
+    plain = uri.removesuffix(".gz").removesuffix(".zst")
+    ending = plain[plain.rfind(".") :] if "." in plain.rsplit("/", 1)[-1] else ""
+    if ending not in _FORMATS:
+        raise SpecError(
+            f"sources[{index}].uris match {uri}, whose ending {ending!r} tells no format; "
+            "set the source's format to jsonl, parquet, arrow or txt"
+        )
+    return _FORMATS[ending]
+
+
+def _with_row_groups(file: storage.StoredFile, options: ReadOptions, shard_bytes: int) -> ListedFile:
+    """Only parquet files larger than a shard are opened: the others are not cut."""
+    groups: tuple[int, ...] = ()
+    if options.format == "parquet" and file.num_bytes > shard_bytes:
+        with storage.open_input(file.uri) as opened:
+            try:
+                footer = pq.ParquetFile(opened).metadata
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{file.uri}: cannot be read as parquet: {error}") from error
+            groups = tuple(footer.row_group(g).total_byte_size for g in range(footer.num_row_groups))
+    return ListedFile(uri=file.uri, name=file.name, num_bytes=file.num_bytes, row_groups=groups)
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _difference(stored: Plan, wanted: Plan) -> str:
+    """What differs between two plans, in words."""
+    if changes := _changes(stored.spec, wanted.spec, ""):
+        return "its spec differs in " + "; ".join(changes[:3])
+    for old_files, new_files in zip(stored.inputs, wanted.inputs, strict=True):
+        old, new = ({file["name"]: file for file in files} for files in (old_files, new_files))
+        for name in sorted(old.keys() | new.keys()):
+            if name not in new:
+                return f"the input {name} is gone"
+            if name not in old:
+                return f"the input {name} is new"
+            if old[name] != new[name]:
+                return f"the input {name} has changed since the plan was made"
+    if stored.compare != wanted.compare:
+        return "a tokenizer in evaluate.compare has changed since the plan was made"
+    return "it was made by another version of tokenmill"
+
+
+def _changes(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [c for key in keys for c in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [c for i, (a, b) in enumerate(zip(old, new, strict=True)) for c in _changes(a, b, f"{path}[{i}]")]
+    return [] if old == new else [f"{path} ({json.dumps(old)} there, {json.dumps(new)} here)"]

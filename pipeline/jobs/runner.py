@@ -1,0 +1,57 @@
+"""Run tasks in this process, one after the other. The seam that ``ray_runner`` fills for a cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from pipeline.errors import PipelineError, StorageError, TaskFailed
+from pipeline.jobs.tasks import Job, Receipt, Task, run_task
+
+logger = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """Runs tasks in any order; yields a receipt for each as it ends. ``retries``: how many attempts were repeated."""
+
+    retries: int
+
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]: ...
+
+    def close(self) -> None: ...
+
+
+class LocalRunner:
+    """No Ray, no threads: what a debugger wants, and the measure for every other runner."""
+
+    def __init__(self, max_retries: int) -> None:
+        self.retries = 0
+        self._max_retries = max_retries
+
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """See ``Runner``."""
+        for task in tasks:
+            yield self._attempt(job, task)
+
+    def _attempt(self, job: Job, task: Task) -> Receipt:
+        for attempt in range(self._max_retries + 1):
+            try:
+                return run_task(job, task)
+            except StorageError as error:
+                if attempt == self._max_retries:
+                    raise gave_up(task, attempt + 1, error) from error
+                self.retries += 1
+                logger.warning("%s: %s; trying again", task.label, error)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def gave_up(task: Task, attempts: int, error: BaseException) -> PipelineError:
+    """The error of a task that failed for good; what the user's data caused stays what it is."""
+    if isinstance(error, PipelineError) and not isinstance(error, StorageError):
+        return error
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return TaskFailed(f"{task.label} failed after {times}: {error}")

@@ -1,0 +1,65 @@
+"""Measure a tokenizer on held-out documents: counts that add up over shards, and the ratios made of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.tokenizer import ForeignTokenizer, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Sums over documents. ``words`` are runs of characters between white space, the same for every tokenizer."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    chars: int = 0
+    words: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Measure) -> Measure:
+        return Measure(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+    def ratios(self) -> dict[str, float | None]:
+        """What the counts mean: None where there is nothing to divide by."""
+
+        def ratio(a: int, b: int) -> float | None:
+            return round(a / b, 6) if b else None
+
+        return {
+            "bytes_per_token": ratio(self.text_bytes, self.tokens),
+            "chars_per_token": ratio(self.chars, self.tokens),
+            "tokens_per_word": ratio(self.tokens, self.words),
+            "tokens_per_document": ratio(self.tokens, self.documents),
+        }
+
+
+def measure(tokenizer: Tokenizer | ForeignTokenizer, texts: pa.LargeStringArray) -> tuple[Measure, NDArray[np.int64]]:
+    """The sums of some documents, and how often each id occurs in them ``[shape=(vocab_size,), dtype=int64]``."""
+    ids = tokenizer.encode_batch(texts).flatten().to_numpy()
+    words = pc.sum(pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))).as_py() or 0
+    sums = Measure(
+        documents=len(texts),
+        text_bytes=pc.sum(pc.binary_length(texts)).as_py() or 0,
+        chars=pc.sum(pc.utf8_length(texts)).as_py() or 0,
+        words=words,
+        tokens=len(ids),
+    )
+    return sums, np.bincount(ids, minlength=tokenizer.vocab_size).astype(np.int64)
+
+
+def describe(sums: Measure, id_counts: NDArray[np.int64]) -> dict[str, Any]:
+    """Sums, ratios and the share of the vocabulary that occurs, as a report shows them."""
+    used = int((id_counts > 0).sum())
+    return {
+        **asdict(sums),
+        **sums.ratios(),
+        "vocab_size": len(id_counts),
+        "vocab_used_fraction": round(used / len(id_counts), 6),
+    }

@@ -1,0 +1,94 @@
+"""Cut a listing into shards of about equal size: pure arithmetic over names and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.stages.source import FileRange, ReadOptions
+
+COMPRESSION_RATIO = 4
+"""How much larger a compressed stream is taken to be than its file; only balances the shards."""
+
+
+_LARGEST_SHARD = 128 << 20
+_SMALLEST_SHARD = 4 << 20
+_SHARDS = 32
+
+
+def usual_shard_bytes(total: int) -> int:
+    """128 MiB; for less than 4 GiB of input a 32nd of it, so that every core has work, but at least 4 MiB."""
+    return min(_LARGEST_SHARD, max(_SMALLEST_SHARD, -(-total // _SHARDS)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A piece of one source: ``parts`` are read one after the other. ``num_bytes``: of text, about."""
+
+    index: int
+    source: int
+    parts: tuple[FileRange, ...]
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedFile:
+    """A file of a source. ``row_groups``: bytes of text, about, in each row group of a parquet file; else empty."""
+
+    uri: str
+    name: str
+    num_bytes: int
+    row_groups: tuple[int, ...] = ()
+
+
+def can_split_lines(uri: str, options: ReadOptions) -> bool:
+    """Whether the file may be cut at any line end."""
+    is_plain = not uri.endswith((".gz", ".zst"))
+    return is_plain and (options.format == "jsonl" or (options.format == "txt" and options.documents == "line"))
+
+
+def _pieces(file: ListedFile, options: ReadOptions, shard_bytes: int) -> list[tuple[FileRange, int]]:
+    """A file as ranges of at most about ``shard_bytes``, each with its size."""
+    whole = {"uri": file.uri, "name": file.name, "num_bytes": file.num_bytes}
+    if can_split_lines(file.uri, options) and file.num_bytes > shard_bytes:
+        num_ranges = -(-file.num_bytes // shard_bytes)
+        cuts = [file.num_bytes * i // num_ranges for i in range(num_ranges + 1)]
+        return [(FileRange(**whole, start=a, stop=b), b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    if file.row_groups and sum(file.row_groups) > shard_bytes:
+        ranges, start, size = [], 0, 0
+        for group, group_bytes in enumerate(file.row_groups):
+            if size and size + group_bytes > shard_bytes:
+                ranges.append((FileRange(**whole, start=start, stop=group), size))
+                start, size = group, 0
+            size += group_bytes
+        return [*ranges, (FileRange(**whole, start=start, stop=len(file.row_groups)), size)]
+    ratio = COMPRESSION_RATIO if file.uri.endswith((".gz", ".zst")) else 1
+    return [(FileRange(**whole), sum(file.row_groups) or file.num_bytes * ratio)]
+
+
+def plan_shards(sources: Sequence[tuple[Sequence[ListedFile], ReadOptions]], shard_bytes: int) -> tuple[Shard, ...]:
+    """Cut every source into shards of about ``shard_bytes``: large files apart, small ones together, order kept.
+
+    Examples
+    --------
+    Files of 5, 1, 1 and 1 bytes, lines, 3 bytes a shard: the first is cut in two; the others share a shard.
+    """
+    shards: list[Shard] = []
+
+    def close(source: int, pieces: list[tuple[FileRange, int]]) -> None:
+        if pieces:
+            parts = tuple(part for part, _ in pieces)
+            shards.append(
+                Shard(index=len(shards), source=source, parts=parts, num_bytes=sum(size for _, size in pieces))
+            )
+
+    for index, (files, options) in enumerate(sources):
+        waiting: list[tuple[FileRange, int]] = []
+        for file in files:
+            for piece in _pieces(file, options, shard_bytes):
+                if waiting and sum(size for _, size in waiting) + piece[1] > shard_bytes:
+                    close(index, waiting)
+                    waiting = []
+                waiting.append(piece)
+        close(index, waiting)
+    return tuple(shards)

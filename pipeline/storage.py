@@ -1,0 +1,243 @@
+"""Files, local or behind any fsspec URI: listing, reading, and publishing all or nothing.
+
+The only home of fsspec. Trouble of the store becomes ``StorageError``, which is retried; a file that is not there
+becomes ``ArtifactError``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import ArtifactError, StorageError
+
+_MAGIC = set("*?[")
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "the file is larger than this system allows",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as listed. ``name``: its path below the fixed part of the pattern. ``version``: etag or mtime."""
+
+    uri: str
+    name: str
+    num_bytes: int
+    version: str
+
+
+def join(root: str, *parts: str) -> str:
+    """A path below a root, local or URI."""
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def _storage_error(uri: str, action: str, error: OSError) -> StorageError:
+    remedy = _REMEDIES.get(error.errno or 0, str(error))
+    return StorageError(f"{uri}: cannot {action}: {remedy}")
+
+
+@contextlib.contextmanager
+def _mapped(uri: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{uri}: not found") from error
+    except OSError as error:
+        raise _storage_error(uri, action, error) from error
+
+
+def _filesystem(uri: str) -> tuple[Any, str]:
+    fs, path = url_to_fs(uri, use_listings_cache=False)
+    return fs, path
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder of a path or glob that holds no wildcard, with its closing slash."""
+    first = min((pattern.index(c) for c in _MAGIC if c in pattern), default=len(pattern))
+    return pattern[: pattern.rfind("/", 0, first) + 1]
+
+
+def list_files(pattern: str) -> list[StoredFile]:
+    """The files a path or glob names, sorted by URI; hidden files and folders only if the pattern names them."""
+    with _mapped(pattern, "list"):
+        fs, path = _filesystem(pattern)
+        found = fs.glob(path, detail=True) if _MAGIC & set(path) else {path: fs.info(path)} if fs.exists(path) else {}
+    prefix = fixed_part(path)
+    files = []
+    for full, info in found.items():
+        name = full[len(prefix) :]
+        if info["type"] != "file" or any(part.startswith(".") for part in name.split("/")[:-1]):
+            continue
+        version = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
+        uri = full if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(full)
+        files.append(StoredFile(uri, name, int(info["size"]), version))
+    return sorted(files, key=lambda file: file.uri)
+
+
+@contextlib.contextmanager
+def open_input(uri: str) -> Iterator[IO[bytes]]:
+    """A file to read and seek in."""
+    with _mapped(uri, "read"):
+        fs, path = _filesystem(uri)
+        with open(path, "rb") if isinstance(fs, LocalFileSystem) else fs.open(path, "rb") as file:
+            yield file
+
+
+def read_bytes(uri: str) -> bytes:
+    """A whole, small file."""
+    with open_input(uri) as file:
+        return file.read()
+
+
+def list_names(folder: str) -> list[str]:
+    """The names of the files in a folder, sorted; none if there is no such folder. Temporary files are left out."""
+    with _mapped(folder, "list"):
+        fs, path = _filesystem(folder)
+        found = fs.ls(path, detail=False) if fs.exists(path) else []
+    return sorted(name for name in (entry.rstrip("/").split("/")[-1] for entry in found) if not name.startswith("."))
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder."""
+    with _mapped(uri, "look up"):
+        fs, path = _filesystem(uri)
+        return bool(fs.exists(path))
+
+
+def absolute(uri: str) -> str:
+    """The URI as any process on this machine understands it, whatever its working directory."""
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+class Sink:
+    """Where a file is written before it is published; knows its size and hash."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.num_bytes = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Add bytes, or any buffer."""
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._hash.update(view)
+        self.num_bytes += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing to do: the file is flushed when it is published."""
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self.num_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._hash.hexdigest()
+
+
+@contextlib.contextmanager
+def publish(uri: str) -> Iterator[Sink]:
+    """Write a file that becomes visible all at once when the block ends, or, if it raises, not at all."""
+    with _mapped(uri, "write"):
+        fs, path = _filesystem(uri)
+        if isinstance(fs, LocalFileSystem):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = _temporary(path)
+            try:
+                with open(temporary, "xb") as file:
+                    yield Sink(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+                _sync_folder(path)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+            return
+        target = fs.open(path, "wb", autocommit=False)
+        try:
+            yield Sink(target)
+            target.close()
+        except BaseException:
+            target.discard()
+            raise
+        target.commit()
+
+
+def publish_bytes(uri: str, content: bytes) -> dict[str, Any]:
+    """Publish a small file; returns its entry for a receipt or manifest without the path."""
+    with publish(uri) as sink:
+        sink.write(content)
+    return {"bytes": sink.num_bytes, "sha256": sink.sha256}
+
+
+def create_if_absent(uri: str, content: bytes) -> bool:
+    """Create a small file unless there is one; whole or not at all. False if there was one."""
+    with _mapped(uri, "write"):
+        fs, path = _filesystem(uri)
+        if not isinstance(fs, LocalFileSystem):
+            try:
+                fs.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+            _sync_folder(path)
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        return True
+
+
+def sha256_of(uri: str) -> tuple[int, str]:
+    """Size and hash of a file, read in blocks."""
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with open_input(uri) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            num_bytes += len(block)
+    return num_bytes, digest.hexdigest()
+
+
+def _temporary(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
