@@ -22,6 +22,7 @@ class Rows(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of all rows together, without the padding."""
         return int(self.offsets[-1])
 
 

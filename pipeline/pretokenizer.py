@@ -132,9 +132,7 @@ class Pretokenizer:
             try:
                 compile_regex(pattern)
             except UnsupportedRegex as error:
-                found.append(
-                    f"the regex runs through the slower splitter of `tokenizers`, with the same result: {error}"
-                )
+                found.append(f"the regex runs through the slower splitter of `tokenizers`, with the same result: {error}")
         return found
 
     def _cutters(self) -> list[_Cutter]:

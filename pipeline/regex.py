@@ -1,14 +1,15 @@
 r"""Compile a pretokenizer's regex to the tables of the splitting kernel.
 
-The answer of a backtracking engine (leftmost match, alternatives in order, greedy or lazy repeats) is kept exactly: the
-subset construction runs over *ordered* lists of threads and cuts every thread below one that has matched, as in
+The answer of a backtracking engine (leftmost match, alternatives in order, greedy or lazy repeats) is kept exactly:
+the subset construction runs over *ordered* lists of threads and cuts every thread below one that has matched, as in
 R. Cox, "Regular Expression Matching: the Virtual Machine Approach" (2009) and RE2's leftmost-first automata.
 
-The syntax is Oniguruma's Ruby flavour, which is what ``tokenizers`` uses; so ``$`` is the end of a *line*, ``.`` stops at
-``\n`` and ``{1,3}+`` is a repeat of a repeat. Supported: alternation, groups, ``(?i:…)`` over ASCII, classes with Unicode
-properties, greedy, lazy and counted repeats, possessive repeats of one class, ``$`` and lookaheads. One-character lookaheads are answered
-by the next character; longer ones by a second automaton that runs over a document once from its end. Whatever else is
-found raises ``UnsupportedRegex`` and names the construct: the caller then uses the splitter of ``tokenizers`` itself.
+The syntax is Oniguruma's Ruby flavour, which is what ``tokenizers`` uses; so ``$`` is the end of a *line*, ``.`` stops
+at ``\n`` and ``{1,3}+`` is a repeat of a repeat. Supported: alternation, groups, ``(?i:…)`` over ASCII, classes with
+Unicode properties, greedy, lazy and counted repeats, possessive repeats of one class, ``$`` and lookaheads.
+One-character lookaheads are answered by the next character; longer ones by a second automaton that runs over a document
+once from its end. Whatever else is found raises ``UnsupportedRegex`` and names the construct: the caller then uses the
+splitter of ``tokenizers`` itself.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Chars:
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
+    """One thing after the other."""
+
     items: tuple[Node, ...]
 
 
@@ -59,6 +62,8 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
+    """``least`` to ``most`` times (None: any number), as many as possible if greedy."""
+
     item: Node
     least: int
     most: int | None
@@ -75,6 +80,8 @@ class NextChar:
 
 @dataclass(frozen=True, eq=False)
 class Lookahead:
+    """True where what follows matches, or, if not ``positive``, does not."""
+
     item: Node
     positive: bool
 
@@ -291,11 +298,7 @@ class _Parser:
         if letter in _ESCAPED_CHARS:
             return _single(_ESCAPED_CHARS[letter], ignore_case)
         digits = {"x": 2, "u": 4}.get(letter)
-        if (
-            digits
-            and all(c in "0123456789abcdefABCDEF" for c in self.peek(digits))
-            and len(self.peek(digits)) == digits
-        ):
+        if digits and all(c in "0123456789abcdefABCDEF" for c in self.peek(digits)) and len(self.peek(digits)) == digits:
             code_point = int(self.peek(digits), 16)
             if letter == "x" and code_point > 0x7F:
                 raise self.unsupported("a \\x escape beyond ASCII")
@@ -383,9 +386,7 @@ class _Program:
                     then = self.compile(item, then, inside_lookahead)
                 return then
             case Choice(items):
-                return self.add(
-                    _Op("fork", targets=tuple(self.compile(item, then, inside_lookahead) for item in items))
-                )
+                return self.add(_Op("fork", targets=tuple(self.compile(item, then, inside_lookahead) for item in items)))
             case Repeat(item, least, most, greedy):
                 return self.compile_repeat(item, (least, most), greedy, then, inside_lookahead)
             case Lookahead(item, positive):
@@ -423,7 +424,7 @@ class _Classes:
 
     @property
     def num_classes(self) -> int:
-        return self.member.shape[1] - 1
+        return int(self.member.shape[1]) - 1
 
 
 def _partition(sets: list[CodePoints]) -> _Classes:
@@ -487,9 +488,7 @@ def _forward(program: _Program, classes: _Classes, start: int) -> NDArray[np.int
             waiting, accept = _closure(program, classes, threads, char_class, bits)
             following = tuple(
                 dict.fromkeys(
-                    program.ops[at].targets[0]
-                    for at in waiting
-                    if classes.member[program.ops[at].set_index, char_class]
+                    program.ops[at].targets[0] for at in waiting if classes.member[program.ops[at].set_index, char_class]
                 )
             )
             if following not in states:

@@ -126,9 +126,7 @@ class Tokenizer:
             ids = np.empty(stops[-1] - start, dtype=np.int32)
             next_doc = int(np.searchsorted(doc_stops, stops[-1], side="right"))
             sizes = np.empty(next_doc - doc, dtype=np.int64)
-            size = encode_words(
-                rows.values, start, stops, doc_stops[doc:next_doc], self._tables, self._cache, ids, sizes
-            )
+            size = encode_words(rows.values, start, stops, doc_stops[doc:next_doc], self._tables, self._cache, ids, sizes)
             id_stops[doc + 1 : next_doc + 1] = num_ids + sizes
             chunks.append(ids[:size].copy() if size < len(ids) // 2 else ids[:size])
             num_ids, doc = num_ids + size, next_doc

@@ -42,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tokenmill", description="Train custom tokenizers and write pretraining shards."
-    )
+    parser = argparse.ArgumentParser(prog="tokenmill", description="Train custom tokenizers and write pretraining shards.")
     parser.add_argument("--version", action="version", version=f"tokenmill {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
@@ -67,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     verb("status", _status, "how far a run is").add_argument("output", metavar="OUTPUT")
     verb("verify", _verify, "read and hash every artifact again").add_argument("output", metavar="OUTPUT")
-    verb("inspect", _inspect, "say what a run, tokenizer, data set or Arrow file holds").add_argument(
-        "path", metavar="PATH"
-    )
+    verb("inspect", _inspect, "say what a run, tokenizer, data set or Arrow file holds").add_argument("path", metavar="PATH")
     sub = verb("compare", _compare, "measure tokenizers on text, side by side")
     sub.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="tokenizer.json files or directories with one")
     sub.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain text, UTF-8")

@@ -111,10 +111,7 @@ def _apply(root: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {override!r}: a.b=value is expected")
     node: Any = root
     for key in keys[:-1]:
-        if isinstance(node, list):
-            node = node[_index(node, key, override)]
-        else:
-            node = node.setdefault(key, {})
+        node = node[_index(node, key, override)] if isinstance(node, list) else node.setdefault(key, {})
         if not isinstance(node, dict | list):
             raise SpecError(f"--set {override!r}: {key!r} is a value, nothing can be set inside it")
     parsed = YAML(typ="safe", pure=True).load(value)

@@ -56,6 +56,7 @@ class Plan:
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of text in all shards, about."""
         return sum(shard.num_bytes for shard in self.shards)
 
 
@@ -163,8 +164,7 @@ def read_plan(output: str) -> Plan:
             compare=root["compare"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
-                Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])})
-                for shard in root["shards"]
+                Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
             ),
             passes=tuple(
                 CountingPass(
@@ -187,9 +187,7 @@ def _list_source(source: SourceSpec, index: int, output: str) -> list[storage.St
     found: dict[str, storage.StoredFile] = {}
     for number, uri in enumerate(source.uris):
         files = storage.list_files(storage.absolute(uri))
-        files = [
-            file for file in files if not file.uri.startswith(output + "/") and not _is_excluded(file.name, source)
-        ]
+        files = [file for file in files if not file.uri.startswith(output + "/") and not _is_excluded(file.name, source)]
         if not files:
             raise SpecError(f"sources[{index}].uris[{number}] is {uri!r}, which matches no file")
         found |= {file.uri: file for file in files}

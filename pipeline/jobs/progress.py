@@ -74,9 +74,7 @@ class Progress:
             "tokens": self._tokens,
             "retries": self._retries,
             "seconds": round(seconds, 1),
-            "eta_seconds": round((self._bytes_total - self._bytes_done) / rate)
-            if rate and self._done < self._total
-            else 0,
+            "eta_seconds": round((self._bytes_total - self._bytes_done) / rate) if rate and self._done < self._total else 0,
         }
 
     def _show(self) -> None:

@@ -16,7 +16,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.errors import PipelineError, StorageError, TaskFailed
 from pipeline.jobs.runner import gave_up
-from pipeline.jobs.tasks import Job, Receipt, Task, run_task
+from pipeline.jobs.steps import run_task
+from pipeline.jobs.tasks import Job, Receipt, Task
 
 _OBJECT_STORE_BYTES = 100 << 20
 """Receipts only; Ray's own default is 30 % of the machine's memory."""
@@ -35,7 +36,8 @@ class RayRunner:
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             _connect(address)
-        cpus = int(ray.cluster_resources().get("CPU", 1))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cpus = int(resources.get("CPU", 1))
         self._window = max_in_flight or 2 * cpus
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:

@@ -15,10 +15,9 @@ from markupsafe import Markup
 
 from pipeline import __version__, storage
 from pipeline.jobs.plan import Plan
-from pipeline.jobs.tasks import Job, Receipt
+from pipeline.jobs.schedule import Receipts
+from pipeline.jobs.tasks import Job
 from pipeline.stages.evaluate import Measure, describe
-
-Receipts = dict[str, dict[str, Receipt]]
 
 ALL = "all sources"
 
@@ -78,9 +77,7 @@ def render_html(report: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        report=report, plot=Markup(_plot(report["evaluation"])), ALL=ALL
-    )
+    return environment.get_template("report.html").render(report=report, plot=Markup(_plot(report["evaluation"])), ALL=ALL)
 
 
 def _plot(evaluation: dict[str, dict[str, Any]]) -> str:

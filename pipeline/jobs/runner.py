@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pipeline.errors import PipelineError, StorageError, TaskFailed
-from pipeline.jobs.tasks import Job, Receipt, Task, run_task
+from pipeline.jobs.steps import run_task
+from pipeline.jobs.tasks import Job, Receipt, Task
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +18,13 @@ class Runner(Protocol):
 
     retries: int
 
-    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]: ...
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """Start the tasks in the order given; raises PipelineError if one failed for good."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what the runner holds."""
+        ...
 
 
 class LocalRunner:

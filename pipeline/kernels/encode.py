@@ -336,11 +336,7 @@ def encode_words(text, start, stops, doc_stops, tables, cache, ids, doc_sizes):
                 break
             if entries[slot, 0] == low and (
                 other == high
-                or (
-                    is_long
-                    and other >> _S56 == LONG
-                    and _same_bytes(text, start, length, cache, np.int64(other & _OFFSET))
-                )
+                or (is_long and other >> _S56 == LONG and _same_bytes(text, start, length, cache, np.int64(other & _OFFSET)))
             ):
                 is_hit = True
                 break

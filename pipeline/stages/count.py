@@ -36,6 +36,7 @@ class WordCounter:
 
     @property
     def num_distinct(self) -> int:
+        """How many different words there are so far."""
         return int(self._table.used[0])
 
     def add(self, texts: Rows) -> int:

@@ -76,7 +76,8 @@ def _best_fit(sizes: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     np.minimum.at(first, sequence_of, np.arange(len(sizes)))
     row_of_sequence = np.empty(num_sequences, dtype=np.int64)
     row_of_sequence[np.argsort(first)] = np.arange(num_sequences)
-    return row_of_sequence[sequence_of]
+    row_of: NDArray[np.int64] = row_of_sequence[sequence_of]
+    return row_of
 
 
 def pack(

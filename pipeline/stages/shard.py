@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,21 +50,24 @@ def can_split_lines(uri: str, options: ReadOptions) -> bool:
 
 def _pieces(file: ListedFile, options: ReadOptions, shard_bytes: int) -> list[tuple[FileRange, int]]:
     """A file as ranges of at most about ``shard_bytes``, each with its size."""
-    whole = {"uri": file.uri, "name": file.name, "num_bytes": file.num_bytes}
+
+    def part(start: int | None = None, stop: int | None = None) -> FileRange:
+        return FileRange(uri=file.uri, name=file.name, num_bytes=file.num_bytes, start=start, stop=stop)
+
     if can_split_lines(file.uri, options) and file.num_bytes > shard_bytes:
         num_ranges = -(-file.num_bytes // shard_bytes)
         cuts = [file.num_bytes * i // num_ranges for i in range(num_ranges + 1)]
-        return [(FileRange(**whole, start=a, stop=b), b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [(part(a, b), b - a) for a, b in itertools.pairwise(cuts)]
     if file.row_groups and sum(file.row_groups) > shard_bytes:
         ranges, start, size = [], 0, 0
         for group, group_bytes in enumerate(file.row_groups):
             if size and size + group_bytes > shard_bytes:
-                ranges.append((FileRange(**whole, start=start, stop=group), size))
+                ranges.append((part(start, group), size))
                 start, size = group, 0
             size += group_bytes
-        return [*ranges, (FileRange(**whole, start=start, stop=len(file.row_groups)), size)]
+        return [*ranges, (part(start, len(file.row_groups)), size)]
     ratio = COMPRESSION_RATIO if file.uri.endswith((".gz", ".zst")) else 1
-    return [(FileRange(**whole), sum(file.row_groups) or file.num_bytes * ratio)]
+    return [(part(), sum(file.row_groups) or file.num_bytes * ratio)]
 
 
 def plan_shards(sources: Sequence[tuple[Sequence[ListedFile], ReadOptions]], shard_bytes: int) -> tuple[Shard, ...]:
@@ -78,9 +82,7 @@ def plan_shards(sources: Sequence[tuple[Sequence[ListedFile], ReadOptions]], sha
     def close(source: int, pieces: list[tuple[FileRange, int]]) -> None:
         if pieces:
             parts = tuple(part for part, _ in pieces)
-            shards.append(
-                Shard(index=len(shards), source=source, parts=parts, num_bytes=sum(size for _, size in pieces))
-            )
+            shards.append(Shard(index=len(shards), source=source, parts=parts, num_bytes=sum(size for _, size in pieces)))
 
     for index, (files, options) in enumerate(sources):
         waiting: list[tuple[FileRange, int]] = []

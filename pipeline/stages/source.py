@@ -158,9 +158,8 @@ def _pick_columns(schema: pa.Schema, part: FileRange, options: ReadOptions) -> l
     wanted = [options.text_column] + ([options.id_column] if options.id_column else [])
     for name in wanted:
         if name not in schema.names:
-            raise DataError(
-                f"{part.uri}: no column {name!r}; its columns are {', '.join(schema.names)}. {_REMEDY[name == options.text_column]}"
-            )
+            remedy = _REMEDY[name == options.text_column]
+            raise DataError(f"{part.uri}: no column {name!r}; its columns are {', '.join(schema.names)}. {remedy}")
     kind = schema.field(options.text_column).type
     value_kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(test(value_kind) for test in _TEXT_TYPES):
@@ -181,9 +180,7 @@ _TEXT_TYPES = (
 )
 
 
-def _table_rows(
-    batch: pa.RecordBatch, first_row: int, part: FileRange, options: ReadOptions
-) -> tuple[pa.Array, pa.Array]:
+def _table_rows(batch: pa.RecordBatch, first_row: int, part: FileRange, options: ReadOptions) -> tuple[pa.Array, pa.Array]:
     texts = batch.column(options.text_column)
     if pa.types.is_dictionary(texts.type):
         texts = texts.dictionary_decode()
@@ -395,9 +392,7 @@ def _json_text(row: Any, where: str, options: ReadOptions) -> bytes | None:
     if not isinstance(row, dict):
         raise DataError(f"{where}: a JSON object is expected, not {type(row).__name__}")
     if options.text_column not in row:
-        raise DataError(
-            f"{where}: no column {options.text_column!r}; it has {', '.join(map(repr, row))}. {_REMEDY[True]}"
-        )
+        raise DataError(f"{where}: no column {options.text_column!r}; it has {', '.join(map(repr, row))}. {_REMEDY[True]}")
     text = row[options.text_column]
     if text is None:
         return None
@@ -408,8 +403,7 @@ def _json_text(row: Any, where: str, options: ReadOptions) -> bytes | None:
     # Bytes that were not UTF-8 come back as they were; a surrogate that JSON itself spelled out becomes three bytes
     # that are not UTF-8 either. The policy for invalid UTF-8 then decides about both.
     return b"".join(
-        bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else c.encode("utf-8", errors="surrogatepass")
-        for c in text
+        bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else c.encode("utf-8", errors="surrogatepass") for c in text
     )
 
 

@@ -1,0 +1,38 @@
+# The only commands a user or CI needs. `make run` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.run              ## train, compare and pack on the source of Python's standard library
+	$(BIN)/tokenmill run examples/quickstart.yaml
+
+test: $(VENV)/.test            ## everything: unit, parity, fault and end-to-end tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test           ## lint, format, strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test           ## the whole job beside `tokenizers`, on ../shared/corpora or CORPUS=…
+	$(BIN)/python -m benchmarks.whole_job $(CORPUS)
+
+clean:                         ## the environment and the quickstart's output
+	rm -rf $(VENV) out
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	$(PYTHON) -m venv $(VENV)
+
+# constraints.txt pins every package, so that each install is the same. Compiling the kernels belongs to the install.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pipeline.kernels.warm
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pipeline.kernels.warm
+	@touch $@ $(VENV)/.run

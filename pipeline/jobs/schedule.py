@@ -1,0 +1,196 @@
+"""Which tasks a step has: from the plan, and the receipts of the steps before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pipeline import storage
+from pipeline.jobs.plan import Plan, counting_pass
+from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
+from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task
+from pipeline.stages.shard import Shard
+from pipeline.stages.shuffle import num_buckets
+
+Receipts = dict[str, dict[str, Receipt]]
+
+EVALUATE_SHARDS = 64
+"""Shards whose held-out documents one evaluation task takes: they are a small part of each."""
+
+
+def step_tasks(step: str, job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    """Every task of a step, done or not; needs the receipts of the steps before."""
+    return _MAKERS[step](job, plan, receipts)
+
+
+def _shard_name(index: int) -> str:
+    return f"{index:05d}"
+
+
+def _shard_input(plan: Plan, shard: Shard) -> ShardInput:
+    return ShardInput(shard, len(plan.shards), plan.read_options[shard.source])
+
+
+def _trained(name: str, receipts: Receipts) -> TokenizerRef:
+    return TokenizerRef(name, receipts["train"][name].report["sha256"])
+
+
+def _count_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    return [
+        Task(
+            step="count",
+            name=_shard_name(shard.index),
+            num_bytes=shard.num_bytes,
+            params={
+                "source": _shard_input(plan, shard),
+                "passes": plan.passes,
+                "num_partitions": plan.num_partitions,
+            },
+        )
+        for shard in plan.shards
+    ]
+
+
+def _outputs_in(receipts: Iterable[Receipt], folder: str) -> list[dict[str, Any]]:
+    return [entry for receipt in receipts for entry in receipt.outputs if entry["path"].startswith(folder + "/")]
+
+
+def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    tasks = []
+    for counting in plan.passes:
+        counted = [receipts["count"][_shard_name(shard.index)] for shard in plan.shards]
+        parts = _outputs_in(counted, f"_work/count/{counting.name}")
+        num_bytes = sum(part["bytes"] for part in parts) // plan.num_partitions
+        for partition in range(plan.num_partitions):
+            tasks.append(
+                Task(
+                    step="merge",
+                    name=f"{counting.name}-{partition:05d}",
+                    num_bytes=num_bytes,
+                    params={
+                        "counting": counting.name,
+                        "partition": partition,
+                        "num_partitions": plan.num_partitions,
+                        "parts": [(p["path"], s.source) for p, s in zip(parts, plan.shards, strict=True)],
+                    },
+                )
+            )
+    return tasks
+
+
+def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    tasks = []
+    for tokenizer in job.spec.tokenizers:
+        counting = counting_pass(tokenizer).name
+        parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
+        tasks.append(
+            Task(
+                step="train",
+                name=tokenizer.name,
+                num_bytes=sum(part["bytes"] for part in parts),
+                params={"tokenizer": tokenizer, "counting": counting, "parts": parts},
+            )
+        )
+    return tasks
+
+
+def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    trained = [_trained(tokenizer.name, receipts) for tokenizer in job.spec.tokenizers]
+    others = [
+        TokenizerRef(f"compare-{index}", plan.compare[index], storage.absolute(uri))
+        for index, uri in enumerate(job.spec.evaluate.compare)
+    ]
+    tasks = []
+    for index, source in enumerate(job.spec.sources):
+        shards = [shard for shard in plan.shards if shard.source == index]
+        held_out = [receipts["count"][_shard_name(shard.index)] for shard in shards]
+        held_out = [receipt for receipt in held_out if receipt.report["documents"]["holdout"]]
+        for group, start in enumerate(range(0, len(held_out), EVALUATE_SHARDS)):
+            chosen = held_out[start : start + EVALUATE_SHARDS]
+            for tokenizer in [*trained, *others]:
+                tasks.append(
+                    Task(
+                        step="evaluate",
+                        name=f"{tokenizer.name}-{source.name}-{group:05d}",
+                        num_bytes=sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen),
+                        params={
+                            "tokenizer": tokenizer,
+                            "source": source.name,
+                            "group": group,
+                            "parts": [part["path"] for part in _outputs_in(chosen, "_work/holdout")],
+                        },
+                    )
+                )
+    return tasks
+
+
+def _splits(job: Job) -> tuple[str, ...]:
+    return SPLITS if job.spec.holdout.fraction else ("train",)
+
+
+def _buckets(receipts: Receipts) -> tuple[dict[str, int], dict[str, int]]:
+    """Text bytes and number of buckets of each split."""
+    total = {s: sum(r.report["text_bytes"][s] for r in receipts["count"].values()) for s in SPLITS}
+    return total, {split: num_buckets(total[split]) for split in SPLITS}
+
+
+def _encode_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    if job.spec.pack is None:
+        return []
+    total, counts = _buckets(receipts)
+    tasks = []
+    for name in job.spec.pack.tokenizers:
+        first = dict.fromkeys(SPLITS, 0)
+        for shard in plan.shards:
+            tasks.append(
+                Task(
+                    step="encode",
+                    name=f"{name}-{_shard_name(shard.index)}",
+                    num_bytes=shard.num_bytes,
+                    params={
+                        "source": _shard_input(plan, shard),
+                        "tokenizer": _trained(name, receipts),
+                        "buckets": {split: Buckets(counts[split], total[split], first[split]) for split in SPLITS},
+                    },
+                )
+            )
+            text_bytes = receipts["count"][_shard_name(shard.index)].report["text_bytes"]
+            first = {split: first[split] + text_bytes[split] for split in SPLITS}
+    return tasks
+
+
+def _pack_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    if job.spec.pack is None:
+        return []
+    _, buckets = _buckets(receipts)
+    tasks = []
+    for name in job.spec.pack.tokenizers:
+        encoded = [receipts["encode"][f"{name}-{_shard_name(shard.index)}"] for shard in plan.shards]
+        for split in _splits(job):
+            parts = _outputs_in(encoded, f"_work/encode/{name}/{split}")
+            for bucket in range(buckets[split]):
+                tasks.append(
+                    Task(
+                        step="pack",
+                        name=f"{name}-{split}-{bucket:05d}",
+                        num_bytes=sum(part["bytes"] for part in parts) // buckets[split],
+                        params={
+                            "tokenizer": _trained(name, receipts),
+                            "split": split,
+                            "bucket": bucket,
+                            "buckets": buckets[split],
+                            "parts": [part["path"] for part in parts],
+                        },
+                    )
+                )
+    return tasks
+
+
+_MAKERS: dict[str, Callable[[Job, Plan, Receipts], list[Task]]] = {
+    "count": _count_tasks,
+    "merge": _merge_tasks,
+    "train": _train_tasks,
+    "evaluate": _evaluate_tasks,
+    "encode": _encode_tasks,
+    "pack": _pack_tasks,
+}

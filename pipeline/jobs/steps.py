@@ -1,0 +1,437 @@
+"""The steps: what each kind of task does, from storage to storage.
+
+``run_task`` is what a runner runs, wherever: it looks for a receipt, does the work, publishes the outputs, and then the
+receipt, created only if absent. Whoever comes second finds the receipt and discards its work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline import storage
+from pipeline.arrow import list_array, list_rows, rows_of
+from pipeline.errors import ArtifactError, SpecError
+from pipeline.jobs.plan import CountingPass
+from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
+from pipeline.normalizer import normalize
+from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
+from pipeline.spec import TokenizerSpec
+from pipeline.stages.count import WordCounter
+from pipeline.stages.evaluate import Measure, measure
+from pipeline.stages.filter import keep_documents
+from pipeline.stages.holdout import document_keys, is_held_out
+from pipeline.stages.pack import pack, to_batches
+from pipeline.stages.shard import Shard
+from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
+from pipeline.stages.source import ReadOptions, coalesce, read_documents
+from pipeline.tokenizer import ForeignTokenizer, Tokenizer, load_tokenizer
+from pipeline.trainers.bpe import BpeOptions, train_bpe
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInput:
+    """A shard of ``count``, and how its files are read."""
+
+    shard: Shard
+    count: int
+    options: ReadOptions
+
+    @property
+    def part_name(self) -> str:
+        """The name of what is made of this shard."""
+        return _part_name(self.shard.index, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRef:
+    """A tokenizer: one of ours by name, or, with ``uri``, one to compare with."""
+
+    name: str
+    sha256: str
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Of a split: how many buckets it has, its bytes of text, and those before the shard at hand."""
+
+    count: int
+    total_bytes: int
+    first_byte: int
+
+
+def run_task(job: Job, task: Task) -> Receipt:
+    """Do a task, unless its receipt is there.
+
+    Raises
+    ------
+    ArtifactError
+        Another attempt published other bytes: the same work must give the same bytes.
+    """
+    uri = job.path(receipt_path(task.step, task.name))
+    if storage.exists(uri):
+        return parse_receipt(storage.read_bytes(uri), uri)
+    started = time.monotonic()
+    outputs = Outputs(job)
+    report = _STEPS[task.step](job, outputs, **task.params)
+    receipt = Receipt(task.step, task.name, tuple(outputs.entries), report, round(time.monotonic() - started, 3))
+    if storage.create_if_absent(uri, receipt.to_json()):
+        return receipt
+    first = parse_receipt(storage.read_bytes(uri), uri)
+    if first.outputs != receipt.outputs:
+        raise ArtifactError(f"{task.label}: two attempts gave different bytes; {uri} is the first's receipt")
+    return first
+
+
+# --- documents of a shard ---------------------------------------------------------------------------------------------
+
+
+def _part_name(index: int, count: int) -> str:
+    return f"part-{index:05d}-of-{count:05d}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Kept documents of one split, with the hash of each id."""
+
+    split: str
+    texts: pa.LargeStringArray
+    keys: NDArray[np.uint64]
+
+
+def _iter_raw(source: ShardInput, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
+    for part in source.shard.parts:
+        with storage.open_input(part.uri) as file:
+            yield from read_documents(file, part, source.options, dropped)
+
+
+def _iter_documents(job: Job, source: ShardInput, dropped: Counter[str]) -> Iterator[_Batch]:
+    """Read, filter and split the documents of a shard; count and encode see exactly the same."""
+    holdout = job.spec.holdout
+    for batch in coalesce(_iter_raw(source, dropped)):
+        kept = keep_documents(batch, job.spec.filters, dropped)
+        keys = document_keys(kept.column("id"))
+        held_out = is_held_out(keys, holdout.fraction, holdout.seed)
+        for split, mask in (("train", ~held_out), ("holdout", held_out)):
+            if mask.any():
+                yield _Batch(split, kept.column("text").filter(pa.array(mask)), keys[mask])
+
+
+def _text_bytes(texts: pa.LargeStringArray) -> int:
+    return pc.sum(pc.binary_length(texts)).as_py() or 0
+
+
+# --- count ------------------------------------------------------------------------------------------------------------
+
+
+def count_shard(
+    job: Job, outputs: Outputs, *, source: ShardInput, passes: tuple[CountingPass, ...], num_partitions: int
+) -> Report:
+    """Count the words of a shard for every pass in one reading, and set its held-out documents aside."""
+    dropped: Counter[str] = Counter()
+    documents, text_bytes = Counter[str](), Counter[str]()
+    counters = [WordCounter(counting.pretokenizer) for counting in passes]
+    num_words = [0] * len(passes)
+
+    def held_out_batches() -> Iterator[pa.RecordBatch]:
+        for batch in _iter_documents(job, source, dropped):
+            documents[batch.split] += len(batch.texts)
+            text_bytes[batch.split] += _text_bytes(batch.texts)
+            if batch.split == "holdout":
+                yield pa.RecordBatch.from_arrays([batch.texts], schema=HELD_OUT)
+                continue
+            for index, counting in enumerate(passes):
+                num_words[index] += counters[index].add(rows_of(normalize(batch.texts, counting.normalizer)))
+
+    outputs.write_batches(f"_work/holdout/{source.part_name}.arrow", HELD_OUT, held_out_batches(), stream=True)
+    for counting, counter in zip(passes, counters, strict=True):
+        counted = counter.result(num_partitions)
+        table = pa.table([counted.words, pa.array(counted.counts)], schema=WORD_COUNTS)
+        batches = _one_batch_each(table, counted.partitions, num_partitions)
+        outputs.write_batches(f"_work/count/{counting.name}/{source.part_name}.arrow", WORD_COUNTS, batches, stream=False)
+    return {
+        "source": source.shard.source,
+        "documents": {split: documents[split] for split in SPLITS},
+        "text_bytes": {split: text_bytes[split] for split in SPLITS},
+        "dropped": dict(sorted(dropped.items())),
+        "words": {counting.name: num_words[index] for index, counting in enumerate(passes)},
+        "distinct_words": {counting.name: counters[index].num_distinct for index, counting in enumerate(passes)},
+    }
+
+
+def _one_batch_each(table: pa.Table, group_of: NDArray[np.int64], num_groups: int) -> Iterator[pa.RecordBatch]:
+    """A record batch for each group, in order, rows in theirs; empty groups too, so that batch i is group i."""
+    ordered = table.take(pa.array(np.argsort(group_of, kind="stable")))
+    stops = np.cumsum(np.bincount(group_of, minlength=num_groups))
+    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+        piece = ordered.slice(start, stop - start).combine_chunks()
+        yield from piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+
+
+def _read_batch(uri: str, index: int) -> pa.RecordBatch:
+    """One record batch of one of our Arrow files, without reading the others."""
+    with storage.open_input(uri) as file:
+        try:
+            return pa.ipc.open_file(file).get_batch(index)
+        except (pa.ArrowInvalid, OSError, IndexError) as error:
+            raise ArtifactError(f"{uri}: damaged: {error}; delete the output directory's _work and run again") from error
+
+
+# --- merge ------------------------------------------------------------------------------------------------------------
+
+
+def merge_partition(
+    job: Job, outputs: Outputs, *, counting: str, partition: int, num_partitions: int, parts: list[tuple[str, int]]
+) -> Report:
+    """Add up a partition of the words over all shards: words ascending, a count for each source."""
+    sources = [source.name for source in job.spec.sources]
+    schema = merged_counts(sources)
+    tables = []
+    for path, source in parts:
+        frame = pl.from_arrow(_read_batch(job.path(path), partition))
+        tables.append(frame.with_columns(pl.lit(source, dtype=pl.Int32).alias("source")))  # type: ignore[union-attr]
+    merged = (
+        pl.concat(tables)
+        .group_by("word")
+        .agg([pl.col("count").filter(pl.col("source") == i).sum().alias(f"count:{s}") for i, s in enumerate(sources)])
+        .sort("word")
+    )
+    table = merged.to_arrow().cast(schema)
+    path = f"_work/words/{counting}/{_part_name(partition, num_partitions)}.arrow"
+    outputs.write_batches(path, schema, iter(table.combine_chunks().to_batches()), stream=True)
+    return {"distinct_words": len(table)}
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train_tokenizer(
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerSpec, counting: str, parts: list[dict[str, Any]]
+) -> Report:
+    """Train one tokenizer from the merged words, and publish its directory."""
+    tables = []
+    for part in parts:
+        with storage.open_input(job.path(part["path"])) as file:
+            tables.append(pa.ipc.open_stream(file).read_all())
+    table = pa.concat_tables(tables).combine_chunks()
+    weights = [Fraction(str(source.weight)) for source in job.spec.sources]
+    scale = np.lcm.reduce([weight.denominator for weight in weights])
+    counts = _weighted_counts(table, [int(weight * int(scale)) for weight in weights])
+    keep = counts > 0
+    words = rows_of(table.column("word").combine_chunks().filter(pa.array(keep)))
+    options = BpeOptions(
+        vocab_size=tokenizer.vocab_size,
+        min_count=tokenizer.min_count * int(scale),
+        max_token_length=tokenizer.max_token_length,
+        initial_alphabet=tokenizer.initial_alphabet,
+        special_tokens=tokenizer.special_tokens,
+    )
+    trained = train_bpe(words, counts[keep], options)
+    result = Tokenizer(
+        vocab=trained.vocab,
+        merges=trained.merges,
+        special_tokens=tokenizer.special_tokens,
+        pretokenizer=tokenizer.make_pretokenizer(),
+        normalizer=tokenizer.normalizer,
+        options=_tokenizer_options(job, tokenizer, [part["sha256"] for part in parts]),
+    )
+    folder = f"tokenizers/{tokenizer.name}"
+    for name, content in result.files().items():
+        outputs.write_bytes(f"{folder}/{name}", content)
+    training = {
+        "format_version": FORMAT_VERSION,
+        "count_scale": int(scale),  # counts below are this many times the weighted occurrences
+        "distinct_words": int(keep.sum()),
+        "words": int(counts.sum()),
+        "text_bytes": int((counts[keep] * np.diff(words.offsets)).sum()),
+        "pruned_words": 0,
+        "merges": [[*pair, count] for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
+    }
+    outputs.write_bytes(f"{folder}/training.json", (json.dumps(training, ensure_ascii=False) + "\n").encode())
+    return {
+        "vocab_size": result.vocab_size,
+        "num_merges": len(trained.merges),
+        "distinct_words": training["distinct_words"],
+        "sha256": result.sha256,
+    }
+
+
+def _weighted_counts(table: pa.Table, weights: list[int]) -> NDArray[np.int64]:
+    """The words' counts over all sources, each times its weight. SpecError if int64 cannot hold them."""
+    total = np.zeros(len(table), dtype=np.int64)
+    exact = 0
+    for column, weight in zip(table.columns[1:], weights, strict=True):
+        counts = column.to_numpy()
+        exact += int(counts.sum()) * weight
+        if exact > np.iinfo(np.int64).max // 256:
+            raise SpecError("sources[].weight: the weighted counts exceed 64 bits; use smaller weights or fewer decimals")
+        total += counts * weight
+    return total
+
+
+def _tokenizer_options(job: Job, tokenizer: TokenizerSpec, word_hashes: list[str]) -> dict[str, Any]:
+    """The tokenizer's spec, and the fingerprint of what determines it: spec, weights and words."""
+    fields = json.loads(json.dumps(dataclasses.asdict(tokenizer)))
+    weights = {source.name: source.weight for source in job.spec.sources}
+    identity = json.dumps([fields, weights, word_hashes], sort_keys=True)
+    options = {**fields, "weights": weights, "fingerprint": hashlib.sha256(identity.encode()).hexdigest()}
+    appended = job.spec.pack.append if job.spec.pack else None
+    for token in (appended, "<|endoftext|>"):
+        if token in tokenizer.special_tokens:
+            return {**options, "eos_token": token}
+    return options
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_tokenizer(uri: str, sha256: str) -> Tokenizer:
+    """A trained tokenizer; kept by the worker process from task to task, for its word cache fills once."""
+    content = storage.read_bytes(uri)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactError(f"{uri}: not the file that training published; delete its receipt to train again")
+    return Tokenizer.from_json(content.decode())
+
+
+def _trained(job: Job, tokenizer: TokenizerRef) -> Tokenizer:
+    return _cached_tokenizer(job.path("tokenizers", tokenizer.name, "tokenizer.json"), tokenizer.sha256)
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def evaluate_tokenizer(
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, source: str, group: int, parts: list[str]
+) -> Report:
+    """Measure a tokenizer on the held-out documents of some shards of one source."""
+    if tokenizer.uri is None:
+        loaded: Tokenizer | ForeignTokenizer = _trained(job, tokenizer)
+    else:
+        loaded = load_tokenizer(storage.read_bytes(tokenizer.uri).decode(errors="replace"))
+    sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
+    for path in parts:
+        with storage.open_input(job.path(path)) as file:
+            for batch in pa.ipc.open_stream(file):
+                more, counts = measure(loaded, batch.column("text"))
+                sums, id_counts = sums + more, id_counts + counts
+    path = f"_work/evaluate/{tokenizer.name}/{source}-{group:05d}.arrow"
+    batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
+    outputs.write_batches(path, TOKEN_COUNTS, iter([batch]), stream=False)
+    return {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
+
+
+# --- encode -----------------------------------------------------------------------------------------------------------
+
+
+def encode_shard(
+    job: Job, outputs: Outputs, *, source: ShardInput, tokenizer: TokenizerRef, buckets: dict[str, Buckets]
+) -> Report:
+    """Encode the documents of a shard; rows go to their bucket, one record batch each."""
+    spec = job.spec.pack
+    assert spec is not None
+    loaded = _trained(job, tokenizer)
+    append = None if spec.append is None else loaded.id_of(spec.append)
+    schema = token_rows(loaded.dtype)
+    documents, tokens, at = Counter[str](), Counter[str](), {split: buckets[split].first_byte for split in SPLITS}
+    keys: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in SPLITS}
+    rows: dict[str, list[pa.Array]] = {split: [] for split in SPLITS}
+    for batch in _iter_documents(job, source, Counter()):
+        sizes = pc.binary_length(batch.texts).to_numpy()
+        starts = at[batch.split] + np.cumsum(sizes) - sizes
+        at[batch.split] += int(sizes.sum())
+        order = starts.astype(np.uint64) if spec.shuffle is None else shuffle_keys(batch.keys, spec.shuffle.seed)
+        ids = _with_appended(loaded.encode_batch(batch.texts), append, loaded.dtype)
+        keys[batch.split].append(order)
+        rows[batch.split].append(ids.cast(schema.field("ids").type))
+        documents[batch.split] += len(ids)
+        tokens[batch.split] += len(ids.values)
+    for split in SPLITS:
+        key = np.concatenate([*keys[split], np.empty(0, dtype=np.uint64)])
+        table = pa.table([pa.array(key), pa.chunked_array(rows[split], type=schema.field("ids").type)], schema=schema)
+        if spec.shuffle is None:
+            bucket_of = buckets_of_bytes(key.astype(np.int64), buckets[split].total_bytes, buckets[split].count)
+        else:
+            bucket_of = buckets_of_keys(key, buckets[split].count)
+        path = f"_work/encode/{tokenizer.name}/{split}/{source.part_name}.arrow"
+        outputs.write_batches(path, schema, _one_batch_each(table, bucket_of, buckets[split].count), stream=False)
+    return {
+        "tokenizer": tokenizer.name,
+        "documents": {split: documents[split] for split in SPLITS},
+        "tokens": {split: tokens[split] for split in SPLITS},
+    }
+
+
+def _with_appended(rows: pa.LargeListArray, append: int | None, dtype: type[np.generic]) -> pa.LargeListArray:
+    offsets, values = list_rows(rows)
+    if append is not None:
+        values = np.insert(values, offsets[1:], append)
+        offsets = offsets + np.arange(len(offsets))
+    return list_array(pa.array(values.astype(dtype)), offsets)
+
+
+# --- pack -------------------------------------------------------------------------------------------------------------
+
+
+def pack_bucket(
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, split: str, bucket: int, buckets: int, parts: list[str]
+) -> Report:
+    """Pack one bucket of encoded documents into one shard of the data set."""
+    spec = job.spec.pack
+    assert spec is not None
+    loaded = _trained(job, tokenizer)
+    schema = token_rows(loaded.dtype)
+    table = pa.Table.from_batches([_read_batch(job.path(path), bucket) for path in parts], schema=schema)
+    table, repeated = sort_rows(table)
+    ids = table.column("ids").combine_chunks()
+    pad_id = 0 if spec.append is None else loaded.id_of(spec.append)
+    result = pack(ids, spec.sequence_length, spec.strategy, spec.overflow, pad_id)
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "tokenizer": tokenizer.name,
+        "tokenizer_sha256": tokenizer.sha256,
+        "vocab_size": str(loaded.vocab_size),
+        "sequence_length": str(spec.sequence_length),
+        "strategy": spec.strategy,
+        "overflow": spec.overflow,
+        "split": split,
+        "pad_id": str(pad_id),
+        "append": spec.append or "",
+    }
+    packed_schema, batches = to_batches(result, metadata)
+    path = f"packed/{tokenizer.name}/{split}/data-{bucket:05d}-of-{buckets:05d}.arrow"
+    outputs.write_batches(path, packed_schema, iter(batches), stream=True)
+    return {
+        "tokenizer": tokenizer.name,
+        "split": split,
+        "documents": len(table),
+        "sequences": len(result.rows),
+        "tokens_in": len(ids.flatten()),
+        "tokens_packed": int(result.part_lengths.sum(dtype=np.int64)),
+        "tokens_lost": result.lost,
+        "padding": int(result.rows.size - result.part_lengths.sum(dtype=np.int64)),
+        "duplicate_ids": 0 if spec.shuffle is None else repeated,
+    }
+
+
+_STEPS: dict[str, Callable[..., Report]] = {
+    "count": count_shard,
+    "merge": merge_partition,
+    "train": train_tokenizer,
+    "evaluate": evaluate_tokenizer,
+    "encode": encode_shard,
+    "pack": pack_bucket,
+}
+STEPS = tuple(_STEPS)
