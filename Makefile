@@ -29,10 +29,10 @@ $(BIN)/python:
 # constraints.txt pins every package, so that each install is the same. Compiling the kernels belongs to the install.
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
-	$(BIN)/python -m pipeline.kernels.warm
+	$(BIN)/python -m pipeline.jobs.warm
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	$(BIN)/python -m pipeline.kernels.warm
+	$(BIN)/python -m pipeline.jobs.warm
 	@touch $@ $(VENV)/.run

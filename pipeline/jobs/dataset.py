@@ -1,4 +1,4 @@
-"""The files beside the packed shards, with which ``datasets.load_from_disk`` opens the folder, and a card of real figures."""
+"""The files that make packed shards a data set of ``datasets``, and a card of real figures."""
 
 from __future__ import annotations
 

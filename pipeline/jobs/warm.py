@@ -1,0 +1,49 @@
+"""Compile every kernel once, by running a tiny job: ``python -m pipeline.jobs.warm``, part of an installation.
+
+The machine code is cached beside the package, so that workers load it instead of compiling it side by side.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from pipeline.jobs.progress import Progress
+from pipeline.jobs.run import run_job
+from pipeline.spec import (
+    ExecutionSpec,
+    HoldoutSpec,
+    JobSpec,
+    PackSpec,
+    PretokenizerSpec,
+    SourceSpec,
+    TokenizerSpec,
+)
+
+
+def main() -> None:
+    """Compile and leave nothing else behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = "\n".join(f"document {i}: some words, 12345, and a longer_word_than_fifteen_bytes" for i in range(64))
+        Path(folder, "corpus.txt").write_text(text)
+        tokenizers = tuple(
+            TokenizerSpec(name=f"{preset}-{digits}", vocab_size=300, pretokenizer=PretokenizerSpec(preset=preset, digits=digits))
+            for preset, digits in (("gpt2", None), ("whitespace", "r2l"))
+        )
+        strategies = (("best_fit", "gpt2-None"), ("concat", "whitespace-r2l"))
+        for strategy, name in strategies:
+            spec = JobSpec(
+                name="warm",
+                output=f"{folder}/{strategy}",
+                sources=(SourceSpec(name="corpus", uris=(f"{folder}/corpus.txt",), documents="line"),),
+                tokenizers=tokenizers,
+                holdout=HoldoutSpec(fraction=0.2),
+                pack=PackSpec(tokenizers=(name,), sequence_length=64, strategy=strategy),  # type: ignore[arg-type]
+                execution=ExecutionSpec(address="local"),
+            )
+            run_job(spec, Progress(io.StringIO()))
+
+
+if __name__ == "__main__":
+    main()

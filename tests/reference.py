@@ -1,0 +1,211 @@
+"""Naive twins of kernels, stages and trainers: short, slow, and independent of the package."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
+
+Pair = tuple[int, int]
+
+_M64 = (1 << 64) - 1
+
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+CHAR_OF_BYTE = {byte: chr(byte) for byte in _PRINTABLE}
+for _byte in range(256):
+    CHAR_OF_BYTE.setdefault(_byte, chr(256 + len(CHAR_OF_BYTE) - len(_PRINTABLE)))
+
+
+def spell(token: bytes) -> str:
+    """A token in the characters of GPT-2's alphabet."""
+    return "".join(CHAR_OF_BYTE[byte] for byte in token)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def split(text: str, patterns: Sequence[str]) -> list[str]:
+    """Cut by each regex in turn; what a regex leaves out stays as a piece."""
+    pieces = [text] if text else []
+    for pattern in patterns:
+        cutter = Split(Regex(pattern), "isolated")
+        pieces = [piece for whole in pieces for piece, _ in cutter.pre_tokenize_str(whole)]
+    return pieces
+
+
+def count_words(words: Iterable[bytes]) -> dict[bytes, int]:
+    counts: dict[bytes, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def merge_counts(parts: Sequence[Mapping[bytes, int]], weights: Sequence[int]) -> dict[bytes, int]:
+    """Word counts of several sources as one, each count times its source's weight."""
+    total: Counter[bytes] = Counter()
+    for counts, weight in zip(parts, weights, strict=True):
+        for word, count in counts.items():
+            total[word] += count * weight
+    return dict(total)
+
+
+# --- BPE --------------------------------------------------------------------------------------------------------------
+
+
+def merge_all(ids: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """Every occurrence of a pair replaced, from the left."""
+    out: list[int] = []
+    at = 0
+    while at < len(ids):
+        is_pair = tuple(ids[at : at + 2]) == pair
+        out.append(new if is_pair else ids[at])
+        at += 2 if is_pair else 1
+    return out
+
+
+def best_pair(words: Iterable[tuple[Sequence[int], int]], is_allowed: Mapping[Pair, bool]) -> tuple[Pair, int] | None:
+    """The pair with the highest count, then the smaller left id, then the smaller right id."""
+    counts: Counter[Pair] = Counter()
+    for ids, count in words:
+        for pair in itertools.pairwise(ids):
+            counts[pair] += count
+    allowed = [(-count, pair) for pair, count in counts.items() if is_allowed.get(pair, True)]
+    if not allowed:
+        return None
+    count, pair = min(allowed)
+    return pair, -count
+
+
+def train_bpe(
+    counts: Mapping[bytes, int],
+    vocab_size: int,
+    *,
+    min_count: int = 1,
+    max_token_length: int | None = None,
+    alphabet: str = "bytes",
+    special_tokens: Sequence[str] = (),
+) -> tuple[dict[str, int], list[tuple[str, str]], list[int]]:
+    """Vocabulary, merges and their counts, counting every pair anew for every merge."""
+    vocab: dict[str, int] = {}
+    for token in special_tokens:
+        vocab.setdefault(token, len(vocab))
+    seen = {byte for word in counts for byte in word} if alphabet == "seen" else set(range(256))
+    for char in sorted(CHAR_OF_BYTE[byte] for byte in seen):
+        vocab.setdefault(char, len(vocab))
+    spelling = {token_id: chars for chars, token_id in vocab.items()}
+    initial = set(vocab.values())
+    words = [([vocab[CHAR_OF_BYTE[byte]] for byte in word], count) for word, count in counts.items()]
+    merges: list[tuple[str, str]] = []
+    merge_counts: list[int] = []
+    made: set[int] = set()  # ids that a merge has made, special ones too
+
+    def is_allowed(pair: Pair) -> bool:
+        is_initial = all(token in initial and token not in made for token in pair)
+        length = sum(len(spelling[token]) for token in pair)
+        return is_initial or max_token_length is None or length < max_token_length
+
+    while len(vocab) < vocab_size:
+        pairs = {pair for ids, _ in words for pair in itertools.pairwise(ids)}
+        found = best_pair(words, {pair: is_allowed(pair) for pair in pairs})
+        if found is None or found[1] < max(min_count, 1):
+            break
+        pair, count = found
+        chars = spelling[pair[0]] + spelling[pair[1]]
+        new = vocab.setdefault(chars, len(vocab))
+        spelling[new] = chars
+        made.add(new)
+        merges.append((spelling[pair[0]], spelling[pair[1]]))
+        merge_counts.append(count)
+        words = [(merge_all(ids, pair, new), count) for ids, count in words]
+    return vocab, merges, merge_counts
+
+
+def encode(ids: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
+    """Merge the pair of lowest rank, leftmost first, until none is left. ``merges``: pair to (rank, id)."""
+    out = list(ids)
+    while True:
+        ranked = [(merges[pair][0], at) for at, pair in enumerate(itertools.pairwise(out)) if pair in merges]
+        if not ranked:
+            return out
+        _, at = min(ranked)
+        out[at : at + 2] = [merges[out[at], out[at + 1]][1]]
+
+
+# --- packing and planning ---------------------------------------------------------------------------------------------
+
+
+def best_fit(lengths: Sequence[int], sequence_length: int) -> list[int]:
+    """The sequence of each piece: longest first, into the least room that suffices, of equals the one changed last."""
+    rooms: list[tuple[int, int]] = []  # room and when it was last changed, of each sequence
+    sequence_of = [-1] * len(lengths)
+    for now, piece in enumerate(sorted(range(len(lengths)), key=lambda piece: -lengths[piece])):
+        length = lengths[piece]
+        fitting = [(room, -changed, sequence) for sequence, (room, changed) in enumerate(rooms) if room >= length]
+        if not fitting:
+            fitting = [(sequence_length, 0, len(rooms))]
+            rooms.append((sequence_length, now))
+        room, _, sequence = min(fitting)
+        rooms[sequence] = (room - length, now)
+        sequence_of[piece] = sequence
+    return sequence_of
+
+
+def cut_documents(documents: Sequence[Sequence[int]], length: int, overflow: str) -> list[list[int]]:
+    """Documents as pieces no longer than ``length``; never empty."""
+    pieces: list[list[int]] = []
+    for document in documents:
+        chunks = [list(document[at : at + length]) for at in range(0, len(document), length)]
+        if overflow == "truncate":
+            chunks = chunks[:1]
+        if overflow == "drop" and len(chunks) > 1:
+            chunks = []
+        pieces += chunks
+    return pieces
+
+
+def concat_rows(pieces: Sequence[Sequence[int]], length: int) -> list[list[list[int]]]:
+    """Rows of parts: the pieces end to end, cut at every ``length`` ids."""
+    stream = [(number, value) for number, piece in enumerate(pieces) for value in piece]
+    rows = [stream[at : at + length] for at in range(0, len(stream), length)]
+    return [[[v for _, v in part] for _, part in itertools.groupby(row, key=lambda item: item[0])] for row in rows]
+
+
+def best_fit_rows(pieces: Sequence[Sequence[int]], length: int) -> list[list[list[int]]]:
+    """Rows of parts by ``best_fit``, in the order of each row's first piece."""
+    rows: dict[int, list[list[int]]] = {}
+    for piece, sequence in zip(pieces, best_fit([len(piece) for piece in pieces], length), strict=True):
+        rows.setdefault(sequence, []).append(list(piece))
+    return list(rows.values())
+
+
+def group_greedily(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Consecutive sizes in groups that stay at or below ``most`` where they can."""
+    groups: list[list[int]] = []
+    for size in sizes:
+        if groups and sum(groups[-1]) + size <= most:
+            groups[-1].append(size)
+        else:
+            groups.append([size])
+    return groups
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+
+def mix(value: int) -> int:
+    """Finalizer of splitmix64."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _M64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _M64
+    return value ^ value >> 31
+
+
+def unmix(value: int) -> int:
+    """What ``mix`` made ``value`` of."""
+    value ^= value >> 31 ^ value >> 62
+    value = value * pow(0x94D049BB133111EB, -1, 1 << 64) & _M64
+    value ^= value >> 27 ^ value >> 54
+    value = value * pow(0xBF58476D1CE4E5B9, -1, 1 << 64) & _M64
+    return value ^ value >> 30 ^ value >> 60
