@@ -65,10 +65,12 @@ def piece_lengths(draw: st.DrawFn) -> tuple[list[int], int]:
 def merge_lists(draw: st.DrawFn) -> list[tuple[int, int]]:
     """Merges over the initial ids 0, 1, 2: the n-th makes the id 3 + n of two ids that are there before it."""
     merges: list[tuple[int, int]] = []
-    for number in range(draw(st.integers(0, 10))):
-        ids = st.integers(0, 2 + number)
-        merges.append(draw(st.tuples(ids, ids)))
-    return list(dict.fromkeys(merges))
+    for _ in range(draw(st.integers(0, 10))):
+        ids = st.integers(0, 2 + len(merges))
+        pair = draw(st.tuples(ids, ids))
+        if pair not in merges:
+            merges.append(pair)
+    return merges
 
 
 @st.composite
@@ -110,9 +112,7 @@ def _never_empty(item: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.sampled_from(["", "+", "+?", "{2}", "{1,3}"]),
         st.lists(st.one_of(item, st.sampled_from(_CHECKS)), max_size=2),
     )
-    return parts.map(
-        lambda p: "".join(p[0]) + p[1] + (p[2] if not p[1].startswith("(?i") else "") + "".join(p[3])
-    )
+    return parts.map(lambda p: "".join(p[0]) + p[1] + (p[2] if not p[1].startswith("(?i") else "") + "".join(p[3]))
 
 
 _class_items = st.builds(lambda chars, repeat: chars + repeat, st.sampled_from(_CLASSES), st.sampled_from(_REPEATS))

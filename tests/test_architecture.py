@@ -26,7 +26,11 @@ LAYERS = [
     ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
 ]
 # What of its own row a module may use: jobs and stages are made of several files, the others stand alone.
-SAME_ROW = {"pipeline.jobs": ["pipeline.jobs"], "pipeline.stages": ["pipeline.stages"], "pipeline.kernels": ["pipeline.kernels"]}
+SAME_ROW = {
+    "pipeline.jobs": ["pipeline.jobs"],
+    "pipeline.stages": ["pipeline.stages"],
+    "pipeline.kernels": ["pipeline.kernels"],
+}
 
 HOMES = {
     "ray": ["pipeline/jobs/ray_runner.py"],

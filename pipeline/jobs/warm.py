@@ -28,7 +28,9 @@ def main() -> None:
         text = "\n".join(f"document {i}: some words, 12345, and a longer_word_than_fifteen_bytes" for i in range(64))
         Path(folder, "corpus.txt").write_text(text)
         tokenizers = tuple(
-            TokenizerSpec(name=f"{preset}-{digits}", vocab_size=300, pretokenizer=PretokenizerSpec(preset=preset, digits=digits))
+            TokenizerSpec(
+                name=f"{preset}-{digits}", vocab_size=300, pretokenizer=PretokenizerSpec(preset=preset, digits=digits)
+            )
             for preset, digits in (("gpt2", None), ("whitespace", "r2l"))
         )
         strategies = (("best_fit", "gpt2-None"), ("concat", "whitespace-r2l"))

@@ -119,23 +119,14 @@ def _kill_in_step(step: str, arguments: list[str], output: Path) -> int:
     return process.returncode
 
 
-def test_the_driver_killed_in_every_step(corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_the_driver_killed_in_every_step(address: str, corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "out"
-    spec = _write(job(corpus, output), tmp_path / "job.yaml")
+    spec = _write(job(corpus, output, address=address), tmp_path / "job.yaml")
     statuses = [_kill_in_step(step, [spec], output) for step in STEPS]
-    assert statuses.count(-signal.SIGKILL) >= len(STEPS) - 1  # the last steps may end before the signal arrives
+    assert statuses.count(-signal.SIGKILL) >= len(STEPS) - 1  # the last step may end before the signal arrives
     result = subprocess.run([TOKENMILL, "run", spec], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert published(output) == undisturbed
     verified = subprocess.run([TOKENMILL, "verify", str(output)], capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stderr
-
-
-@pytest.mark.parametrize("step", ["count", "encode"])
-def test_the_driver_killed_under_ray(step: str, corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    spec = _write(job(corpus, output, address="auto"), tmp_path / "job.yaml")
-    assert _kill_in_step(step, [spec], output) == -signal.SIGKILL
-    result = subprocess.run([TOKENMILL, "run", spec], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert published(output) == undisturbed

@@ -53,10 +53,9 @@ def run(documents: list[list[bytes]], tables: MergeTables, cache: WordCache) -> 
     values = np.frombuffer(data + bytes(PADDING), dtype=np.uint8)
     stops = np.cumsum([len(word) for word in words], dtype=np.int64)
     doc_stops = np.cumsum([sum(map(len, document)) for document in documents], dtype=np.int64)
-    ids = np.full(len(data), -7, dtype=np.int32)
+    ids = np.empty(len(data), dtype=np.int32)
     sizes = np.full(len(documents), -1, dtype=np.int64)
     size = encode_words(values, 0, stops, doc_stops, tables, cache, ids, sizes)
-    assert (ids[size:] == -7).all() or size <= len(ids)
     return [part.tolist() for part in np.split(ids[:size], sizes[:-1])] if documents else []
 
 

@@ -26,7 +26,14 @@ from tests import reference, strategies
 uint64s = st.integers(0, 2**64 - 1)
 seeds = st.integers(0, 2**63 - 1)
 
-GOLDEN_HASHES = [0x33FE8BD4F9C57863, 0x31C5DDD69984DAB5, 0xAF0C33555E8D0970, 0xCCA1069433542E26, 0xB57EC72D0279EEC6, 0xD5218ABB08F79817]
+GOLDEN_HASHES = [
+    0x33FE8BD4F9C57863,
+    0x31C5DDD69984DAB5,
+    0xAF0C33555E8D0970,
+    0xCCA1069433542E26,
+    0xB57EC72D0279EEC6,
+    0xD5218ABB08F79817,
+]
 GOLDEN_KEYS = [0x258DF7E7E8404716, 0x6DB5B055DD64AB6B, 0x7ADC8AA2E1C0B00]
 GOLDEN_PARTITION = 170
 
@@ -124,6 +131,9 @@ def test_permutation_spreads_neighbours_over_the_range() -> None:
 
 def test_hashes_never_change() -> None:
     """Partitions, held-out documents and the order of packed rows of finished runs depend on these."""
-    assert hashes([b"", b"the", b"12345678", b"fifteen bytes!!", b"sixteen  bytes!!", b"a longer word than that"], 0) == GOLDEN_HASHES
+    assert (
+        hashes([b"", b"the", b"12345678", b"fifteen bytes!!", b"sixteen  bytes!!", b"a longer word than that"], 0)
+        == GOLDEN_HASHES
+    )
     assert permute_keys(np.array([0, 1, 2**64 - 1], dtype=np.uint64), 0).tolist() == GOLDEN_KEYS
     assert partition(b" the", 1_000) == GOLDEN_PARTITION
