@@ -78,8 +78,9 @@ def list_files(pattern: str) -> list[StoredFile]:
     """The files a path or glob names, sorted by URI; hidden files and folders only if the pattern names them."""
     with _mapped(pattern, "list"):
         fs, path = _filesystem(pattern)
-        found = fs.glob(path, detail=True) if _MAGIC & set(path) else {path: fs.info(path)} if fs.exists(path) else {}
-    prefix = fixed_part(path)
+        is_pattern = bool(_MAGIC & set(path)) and not fs.exists(path)
+        found = fs.glob(path, detail=True) if is_pattern else {path: fs.info(path)} if fs.exists(path) else {}
+    prefix = fixed_part(path) if is_pattern else path[: path.rfind("/") + 1]
     files = []
     for full, info in found.items():
         name = full[len(prefix) :]
@@ -217,6 +218,15 @@ def create_if_absent(uri: str, content: bytes) -> bool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         return True
+
+
+def remove_temporaries(root: str) -> None:
+    """Delete what killed attempts left unpublished below a local folder; elsewhere nothing is visible before it is whole."""
+    fs, path = _filesystem(root)
+    if isinstance(fs, LocalFileSystem):
+        with _mapped(root, "clean up"):
+            for temporary in Path(path).rglob(".*.tmp"):
+                temporary.unlink(missing_ok=True)
 
 
 def sha256_of(uri: str) -> tuple[int, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -132,8 +130,3 @@ regex_texts = st.lists(
     max_size=6,
 )
 """Texts whose characters the regexes above tell apart."""
-
-
-def any_of(values: Any) -> st.SearchStrategy[Any]:
-    """One of the values."""
-    return st.sampled_from(list(values))

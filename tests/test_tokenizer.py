@@ -169,9 +169,9 @@ def test_a_small_cache_does_not_change_a_result(texts: list[str], entries: int, 
         patch.setattr(tokenizer_module, "CACHE_BYTES", room)
         patch.setattr(tokenizer_module, "CACHE_IDS", room)
         small = fresh(train_once())
+        assert len(small._cache.ids) == room
         ids = small.encode_batch(texts).to_pylist()
     assert ids == train_once().encode_batch(texts).to_pylist()
-    assert len(small._cache.ids) == room
 
 
 @given(strategies.texts, st.integers(1, 4))
@@ -231,6 +231,15 @@ def test_text_that_looks_like_a_special_token_is_text(special: str) -> None:
     assert tokenizer.id_of(special) not in ids
     assert tokenizer.decode(ids) == f"the{special} end{special}"
     assert tokenizer.decode([tokenizer.id_of(special)]) == special
+
+
+@pytest.mark.parametrize(("special", "text"), [("ab", "ab"), ("Ġa", " a"), ("é", "\u9000"), ("Ċ", "\n")])
+def test_a_special_token_that_merges_spell_does_not_corrupt_text(special: str, text: str) -> None:
+    """Such a token shares its id with the bytes it spells; where these occur in a text, they must come back."""
+    words = rows_of(pa.array([b"ab", b" a"], type=pa.large_binary()))
+    trained = train_bpe(words, np.ones(2, dtype=np.int64), BpeOptions(vocab_size=300, special_tokens=(special,)))
+    tokenizer = Tokenizer(trained.vocab, trained.merges, (special,))
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(strategies.texts)

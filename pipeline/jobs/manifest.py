@@ -80,6 +80,7 @@ def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str,
         "artifacts": sorted(artifacts, key=lambda entry: str(entry["path"])),
     }
     content = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    storage.remove_temporaries(job.output)
     storage.publish_bytes(job.path("manifest.json"), content)
     storage.publish_bytes(job.path("_SUCCESS"), _success(content))
     return manifest

@@ -27,21 +27,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = "\n".join(f"document {i}: some words, 12345, and a longer_word_than_fifteen_bytes" for i in range(64))
         Path(folder, "corpus.txt").write_text(text)
-        tokenizers = tuple(
-            TokenizerSpec(
-                name=f"{preset}-{digits}", vocab_size=300, pretokenizer=PretokenizerSpec(preset=preset, digits=digits)
-            )
-            for preset, digits in (("gpt2", None), ("whitespace", "r2l"))
+        tokenizers = (
+            TokenizerSpec(name="plain", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2")),
+            TokenizerSpec(name="digits", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2", digits="r2l")),
         )
-        strategies = (("best_fit", "gpt2-None"), ("concat", "whitespace-r2l"))
-        for strategy, name in strategies:
+        packs = (
+            PackSpec(tokenizers=("plain",), sequence_length=64, strategy="best_fit"),
+            PackSpec(tokenizers=("digits",), sequence_length=64, strategy="concat"),
+        )
+        for pack in packs:
             spec = JobSpec(
                 name="warm",
-                output=f"{folder}/{strategy}",
+                output=f"{folder}/{pack.strategy}",
                 sources=(SourceSpec(name="corpus", uris=(f"{folder}/corpus.txt",), documents="line"),),
                 tokenizers=tokenizers,
                 holdout=HoldoutSpec(fraction=0.2),
-                pack=PackSpec(tokenizers=(name,), sequence_length=64, strategy=strategy),  # type: ignore[arg-type]
+                pack=pack,
                 execution=ExecutionSpec(address="local"),
             )
             run_job(spec, Progress(io.StringIO()))

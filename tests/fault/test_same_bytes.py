@@ -128,5 +128,6 @@ def test_the_driver_killed_in_every_step(address: str, corpus: Path, undisturbed
     result = subprocess.run([TOKENMILL, "run", spec], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert published(output) == undisturbed
+    assert not list(output.rglob(".*.tmp"))
     verified = subprocess.run([TOKENMILL, "verify", str(output)], capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stderr

@@ -450,23 +450,33 @@ def test_the_command_runs_from_another_folder(tokenmill, fields, tmp_path):
     assert damaged.stderr.startswith("error: here/out/report/report.html: 1 bytes, the manifest says ")
 
 
-def test_version_and_usage(tokenmill):
+def test_version(tokenmill):
     version = tokenmill("--version")
-    assert (version.returncode, version.stdout) == (0, f"tokenmill {__version__}\n")
-    for args in ((), ("rum",), ("run",), ("verify",), ("compare", "a"), ("run", "a", "b")):
-        wrong = tokenmill(*args)
-        assert wrong.returncode == 2, args
-        assert wrong.stderr.startswith("usage: tokenmill")
-        assert "Traceback" not in wrong.stderr
-    usage = tokenmill("--help")
-    assert usage.returncode == 0
+    assert (version.returncode, version.stdout, version.stderr) == (0, f"tokenmill {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["rum"], ["run"], ["verify"], ["compare", "a"], ["run", "a", "b"], ["plan", "a", "--dry-run"]]
+)
+def test_wrong_usage_exits_with_2(capsys, args):
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: tokenmill")
+
+
+def test_help_names_every_verb(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
     for verb in ("run", "plan", "status", "verify", "inspect", "compare"):
-        assert f"\n    {verb} " in usage.stdout
+        assert f"\n    {verb} " in out
 
 
 def test_a_mistake_in_the_spec_shows_no_traceback(tokenmill, tmp_path):
     (tmp_path / "job.yaml").write_text("name: a\nname: b\n")
-    for args in (("run", "job.yaml"), ("plan", "job.yaml"), ("run", "none.yaml"), ("inspect", "none"), ("status", ".")):
+    for args in (("run", "job.yaml"), ("inspect", "none")):
         result = tokenmill(*args)
         assert result.returncode == 1
         assert result.stdout == ""
@@ -486,10 +496,9 @@ def test_output_into_a_closed_pipe_is_quiet(finished, tmp_path):
 
 
 def test_an_interrupted_run_says_so_and_goes_on(spec_file, tmp_path, tokenmill, run, hashes):
-    """Stopped while it reads from a pipe that nobody fills."""
+    """Stopped as soon as its plan is written."""
     undisturbed = run({"output": str(tmp_path / "undisturbed")})
     command = [str(Path(sys.executable).with_name("tokenmill")), "run", str(spec_file)]
-    hung = tmp_path / "out" / "_work" / "receipts" / "count"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while not (tmp_path / "out" / "plan.json").exists() and time.monotonic() < deadline:
@@ -499,6 +508,6 @@ def test_an_interrupted_run_says_so_and_goes_on(spec_file, tmp_path, tokenmill, 
     assert process.returncode == 130, err
     assert "stopped; the same command goes on from here" in err
     assert "Traceback" not in err
-    assert not (tmp_path / "out" / "_SUCCESS").exists(), hung
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
     assert tokenmill("run", spec_file).returncode == 0
     assert hashes(tmp_path / "out") == hashes(undisturbed.out)

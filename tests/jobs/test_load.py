@@ -194,9 +194,17 @@ def test_impossible_values(path, value, parts):
 
 @pytest.mark.parametrize(
     ("path", "missing"),
-    [("", "name"), ("", "sources"), ("", "tokenizers"), ("", "output"), ("sources.1", "uris"), ("tokenizers.0", "vocab_size"),
-     ("pack", "tokenizers"), ("filters.0", "name")],
-)  # fmt: skip
+    [
+        ("", "name"),
+        ("", "sources"),
+        ("", "tokenizers"),
+        ("", "output"),
+        ("sources.1", "uris"),
+        ("tokenizers.0", "vocab_size"),
+        ("pack", "tokenizers"),
+        ("filters.0", "name"),
+    ],
+)
 def test_a_missing_field(path, missing):
     root = copy.deepcopy(BASE)
     node = root

@@ -191,10 +191,12 @@ def test_what_cannot_be_cut_stays_whole(plan, tmp_path, name):
 
 @pytest.mark.parametrize("shard_bytes", [None, 500])
 def test_plan_json_round_trip(plan, settle, tmp_path, shard_bytes):
-    changes = {"execution": {"shard_bytes": shard_bytes}, "tokenizers": [
+    own = {"pretokenizer": {"regex": "\\w+|'\"\u2028|\\W", "digits": "r2l"}, "normalizer": "nfc"}
+    kinds = [
         {"name": "tok", "vocab_size": 330, "special_tokens": ["<|endoftext|>"]},
-        {"name": "own", "vocab_size": 300, "pretokenizer": {"regex": "\\w+|'\"\u2028|\\W", "digits": "r2l"}, "normalizer": "nfc"},
-    ]}  # fmt: skip
+        {"name": "own", "vocab_size": 300, **own},
+    ]
+    changes = {"execution": {"shard_bytes": shard_bytes}, "tokenizers": kinds}
     made = plan(changes)
     stored = settle(changes)
     read = read_plan(str(tmp_path / "out"))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 
-from pipeline.errors import DataError, StorageError, TaskFailed
+from pipeline.errors import ArtifactError, DataError, StorageError, TaskFailed
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.manifest import verify
 from pipeline.jobs.plan import make_plan
@@ -25,6 +26,7 @@ from pipeline.jobs.run import run_job
 from pipeline.tokenizer import Tokenizer
 
 EOS = "<|endoftext|>"
+JSON_END = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
 
 
 def rows_of(output: Path, split: str = "train", name: str = "tok") -> list[dict]:
@@ -92,10 +94,10 @@ def test_holdout_is_chosen_by_id_whatever_the_order_and_the_file(run, corpus, te
     again = run({"output": str(tmp_path / "again")})
     assert again.accounting["kept"] == first.accounting["kept"]
     end = tokenizer_of(first.out).id_of(EOS)
-    held = [
-        Counter(tokenizer_of(r.out).decode(d) for d in split_at(sum(all_parts(r.out, "holdout"), []), end))
-        for r in (first, again)
-    ]
+    held = []
+    for result in (first, again):
+        stream = [token for part in all_parts(result.out, "holdout") for token in part]
+        held.append(Counter(tokenizer_of(result.out).decode(document) for document in split_at(stream, end)))
     assert held[0] == held[1]
 
 
@@ -559,7 +561,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[2])
 from pipeline.jobs.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.exit(main(["run", sys.argv[1]]))
+sys.exit(main(["run", sys.argv[1], *sys.argv[3:]]))
 """
 
 
@@ -579,13 +581,82 @@ def test_a_full_disk_stops_with_a_word_and_the_next_run_completes(run, spec_file
     assert "error: " in result.stderr
     assert "cannot write: the file is larger than this system allows" in result.stderr
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    assert not [path for path in tmp_path.rglob("*.tmp")]
+    assert not list(tmp_path.rglob("*.tmp"))
     again = run()
     assert hashes(again.out) == hashes(undisturbed.out)
     assert again.accounting == undisturbed.accounting
 
 
-def test_storage_trouble_is_retried_and_then_told(run, tmp_path):
+def test_storage_trouble_is_retried_as_often_as_the_spec_says(spec_file, tmp_path):
+    command = [sys.executable, "-c", _LIMITED, str(spec_file), "6000", "--set", "execution.retries=2"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert result.returncode == 1
+    assert result.stderr.count("; trying again") == 2
+    last = result.stderr.splitlines()[-1]
+    assert re.match(rf"error: \w+ tok.* failed after 3 attempts: {tmp_path}/out/.*: cannot write: ", last)
+
+
+def test_bad_data_is_not_retried(spec_file, corpus, tokenmill):
+    (corpus / "a.jsonl").write_text("{")
+    result = tokenmill("run", spec_file, "--set", "execution.retries=2")
+    assert result.returncode == 1
+    assert result.stderr == f"error: {corpus}/a.jsonl: the line at byte 0: not JSON: {JSON_END}\n"
+
+
+@pytest.mark.parametrize("lost", ["_work/encode/tok/train", "_work/count", "tokenizers/tok"])
+def test_a_resume_names_what_is_lost(run, lost):
+    """The receipts are there, and what they stand for is not."""
+    first = run()
+    (first.out / "_SUCCESS").unlink()
+    for receipt in ("pack/tok-train-00000", "encode/tok-00000"):
+        if receipt.startswith("pack") or lost == "tokenizers/tok":
+            (first.out / "_work" / "receipts" / f"{receipt}.json").unlink()
+    if lost == "_work/count":
+        for receipt in (first.out / "_work" / "receipts" / "merge").iterdir():
+            receipt.unlink()
+    shutil.rmtree(first.out / lost)
+    with pytest.raises(ArtifactError, match=rf"{first.out}/{lost}.*: not found"):
+        run()
+    shutil.rmtree(first.out / "_work")
+    assert run().accounting == first.accounting
+
+
+@pytest.mark.parametrize("damage", [lambda c: b"", lambda c: c[: len(c) // 2], lambda c: bytes(len(c))])
+def test_damaged_work_is_named(run, damage):
+    first = run()
+    (first.out / "_SUCCESS").unlink()
+    (first.out / "_work/receipts/pack/tok-train-00000.json").unlink()
+    path = next((first.out / "_work/encode/tok/train").iterdir())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=rf"{path}: damaged: .*delete the output directory's _work"):
+        run()
+
+
+def test_a_damaged_receipt_is_named(run):
+    first = run()
+    (first.out / "_SUCCESS").unlink()
+    path = first.out / "_work/receipts/encode/tok-00000.json"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ArtifactError, match=rf"{path}: damaged receipt; delete it"):
+        run()
+    path.unlink()
+    assert run().accounting == first.accounting
+
+
+@pytest.mark.parametrize("token", ["a", "th", "Ġ", "<|e|>", "é", "日本語", " "])
+def test_special_tokens_of_any_spelling_are_never_made_of_text(run, texts, token):
+    """Also one that is spelled like a byte or like a merge."""
+    kinds = [{"name": "tok", "vocab_size": 330, "special_tokens": [EOS, token]}]
+    result = run({"tokenizers": kinds, "holdout": {"fraction": 0}, "pack": {"sequence_length": 400, "append": token}})
+    tokenizer = tokenizer_of(result.out)
+    assert tokenizer.vocab_size == 330
+    parts = all_parts(result.out, "train")
+    end = tokenizer.id_of(token)
+    assert all(part[-1] == end and end not in part[:-1] for part in parts)
+    assert Counter(tokenizer.decode(part[:-1]) for part in parts) == Counter(texts)
+
+
+def test_an_output_where_nothing_can_be_made(run):
     with pytest.raises((StorageError, TaskFailed), match=r"/proc/tokenmill/out.*cannot write"):
         run({"output": "/proc/tokenmill/out"})
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -259,7 +260,7 @@ def test_a_million_empty_lines_are_counted():
 
 def ranges_of(size: int, cuts: list[int]) -> list[tuple[int, int]]:
     places = [0, *sorted(min(cut, size) for cut in cuts), size]
-    return list(zip(places, places[1:], strict=False))
+    return list(itertools.pairwise(places))
 
 
 @settings(max_examples=300, deadline=None)
@@ -635,10 +636,10 @@ def test_rubbish_behind_a_stream_is_refused(ending, pack):
 
 
 def test_coalesce_keeps_every_document_in_order():
+    sizes = [1, 5_000_000, 5_000_000, 2, 20_000_000, 3]
     batches = [
-        pa.RecordBatch.from_arrays([pa.array([str(i)], pa.large_string()), pa.array(["x" * size], pa.large_string())], schema=DOCUMENTS)
-        for i, size in enumerate([1, 5_000_000, 5_000_000, 2, 20_000_000, 3])
-    ]  # fmt: skip
+        pa.RecordBatch.from_pydict({"id": [str(i)], "text": ["x" * size]}, schema=DOCUMENTS) for i, size in enumerate(sizes)
+    ]
     joined = list(coalesce(iter(batches)))
     assert pa.Table.from_batches(joined).equals(pa.Table.from_batches(batches).combine_chunks())
     assert [batch.num_rows for batch in joined] == [3, 2, 1]
