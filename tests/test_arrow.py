@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,7 +19,7 @@ def as_bytes(array: pa.Array) -> list[bytes]:
 
 
 def slices(rows: Rows) -> list[bytes]:
-    return [rows.values[a:b].tobytes() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)]
+    return [rows.values[a:b].tobytes() for a, b in itertools.pairwise(rows.offsets)]
 
 
 @given(strategies.arrow_texts())
@@ -86,7 +88,7 @@ def test_binary_array_is_the_inverse_of_rows_of(array: pa.Array) -> None:
 @given(strategies.arrow_lists())
 def test_list_rows_of_any_slice(array: pa.LargeListArray) -> None:
     offsets, values = list_rows(array)
-    assert [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == array.to_pylist()
+    assert [values[a:b].tolist() for a, b in itertools.pairwise(offsets)] == array.to_pylist()
     assert offsets[0] == 0
     assert len(values) == offsets[-1]
 

@@ -362,10 +362,10 @@ def test_what_is_no_tokenizer_is_refused(text: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="tokenizer.json: cannot be read"):
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: cannot be read"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"\xff{}")
-    with pytest.raises(ArtifactError, match="tokenizer.json: cannot be read"):
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: cannot be read"):
         Tokenizer.load(tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def count(words: list[bytes], table: WordTable) -> WordTable:
 def export(table: WordTable, num_partitions: int = 1) -> tuple[dict[bytes, int], dict[bytes, int]]:
     """Counts and partitions by word."""
     values, offsets, counts, partitions = export_words(table, num_partitions)
-    words = [values[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    words = [values[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
     assert len(set(words)) == len(words) == table.used[0]
     return dict(zip(words, counts.tolist(), strict=True)), dict(zip(words, partitions.tolist(), strict=True))
 

@@ -87,6 +87,16 @@ def test_a_full_cache_never_changes_a_result(merges: Merges, words: list[bytes],
     assert run([words], tables_of(merges), small_cache(capacity, 256, 256)) == [expected]
 
 
+@pytest.mark.parametrize("length", [3, 15, 16, 40])
+def test_a_cache_that_overflows_again_and_again(length: int) -> None:
+    """What is left of words from before an overflow must not be found after it."""
+    words = [bytes(b"abc"[(n >> i) % 3] for i in range(length)) for n in range(60)]
+    words = words + words[::-1] + words[::3]
+    merges = [(0, 1), (2, 2)]
+    expected = [i for word in words for i in expected_ids(word, merges)]
+    assert run([words], tables_of(merges), small_cache(256, 256, 256)) == [expected]
+
+
 @given(strategies.merge_lists(), st.one_of(abc_words, long_words))
 def test_the_heap_gives_what_the_scan_gives(merges: Merges, word: bytes) -> None:
     tables = tables_of(merges)
