@@ -36,11 +36,13 @@ def rows_of(array: pa.Array) -> Rows:
     """
     if array.null_count:
         raise ValueError("rows_of takes arrays without nulls")
+    if len(array) == 0:
+        return Rows(np.zeros(PADDING, dtype=np.uint8), np.zeros(1, dtype=np.int64))
     array = array.cast(pa.large_binary())
     _, offset_buffer, value_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    first = offsets[0] if len(offsets) else 0
-    offsets = offsets - first if len(offsets) else np.zeros(1, dtype=np.int64)
+    first = offsets[0]
+    offsets = offsets - first
     values = np.zeros(offsets[-1] + PADDING, dtype=np.uint8)
     if offsets[-1]:
         values[: offsets[-1]] = np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1]]

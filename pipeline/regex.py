@@ -186,6 +186,8 @@ class _Parser:
             char = self.peek()
             if ignore_case and (previous + char).lower() in _FOLDED_PAIRS:
                 raise self.unsupported(f"{previous + char!r} inside (?i:…), which folds to one character,")
+            if ignore_case and previous and "(" in (previous[0], char) or "\\" in (previous, char) and ignore_case:
+                raise self.unsupported("a group or an escape beside other characters inside (?i:…)")
             previous = char
             items.append(self.repeated(ignore_case))
         return items[0] if len(items) == 1 else Sequence(tuple(items))
@@ -311,11 +313,11 @@ class _Parser:
     def char_class(self, ignore_case: bool) -> CodePoints:
         negated = self.take("^")
         members = np.zeros(NUM_CODE_POINTS, dtype=bool)
-        is_first = True
+        if self.peek() == "]":
+            raise self.unsupported("a class that starts with ']'")
         while not self.take("]"):
-            if self.peek() in ("", "[") or self.peek(2) == "&&" or (is_first and self.peek() == "]"):
+            if self.peek() in ("", "[") or self.peek(2) == "&&":
                 raise self.unsupported("a nested, intersected or unclosed class")
-            is_first = False
             low = self.class_item(ignore_case)
             if self.peek() == "-" and self.peek(2) != "-]":
                 self.at += 1

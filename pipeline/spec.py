@@ -39,6 +39,11 @@ def _check_distinct(what: str, names: list[str]) -> None:
             raise ValueError(f"{what} {name!r} is used {names.count(name)} times; names must differ")
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; 0 to {2**63 - 1} is allowed")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
     """Files of documents."""
@@ -82,6 +87,7 @@ class HoldoutSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_seed(self.seed)
         if not 0 <= self.fraction < 1:
             raise ValueError(f"fraction is {self.fraction}; a number from 0 to below 1 is allowed")
 
@@ -158,6 +164,9 @@ class ShuffleSpec:
     """The order of the packed documents."""
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,8 @@ def _mapped(uri: str, action: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if action == "write":
+            raise StorageError(f"{uri}: cannot write: no such folder, and it cannot be made") from error
         raise ArtifactError(f"{uri}: not found") from error
     except OSError as error:
         raise _storage_error(uri, action, error) from error
@@ -75,20 +77,27 @@ def fixed_part(pattern: str) -> str:
 
 
 def list_files(pattern: str) -> list[StoredFile]:
-    """The files a path or glob names, sorted by URI; hidden files and folders only if the pattern names them."""
+    """The files a path or glob names, sorted by URI; hidden files and folders only if the pattern names hidden ones."""
     with _mapped(pattern, "list"):
         fs, path = _filesystem(pattern)
         is_pattern = bool(_MAGIC & set(path)) and not fs.exists(path)
         found = fs.glob(path, detail=True) if is_pattern else {path: fs.info(path)} if fs.exists(path) else {}
     prefix = fixed_part(path) if is_pattern else path[: path.rfind("/") + 1]
+    is_local = isinstance(fs, LocalFileSystem)
+    wants_hidden = any(part.startswith(".") for part in path[len(prefix) :].split("/"))
+    chain = pattern[pattern.index("::") :] if "::" in pattern else ""  # zip://*.txt::archive.zip
     files = []
     for full, info in found.items():
         name = full[len(prefix) :]
-        if info["type"] != "file" or any(part.startswith(".") for part in name.split("/")[:-1]):
+        is_file = os.path.isfile(full) if is_local else info["type"] == "file"  # through symbolic links too
+        if not is_file or (not wants_hidden and any(part.startswith(".") for part in name.split("/"))):
             continue
-        version = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
-        uri = full if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(full)
-        files.append(StoredFile(uri, name, int(info["size"]), version))
+        if is_local:
+            stat = os.stat(full)
+            files.append(StoredFile(full, name, stat.st_size, str(stat.st_mtime)))
+        else:
+            version = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
+            files.append(StoredFile(fs.unstrip_protocol(full) + chain, name, int(info["size"]), version))
     return sorted(files, key=lambda file: file.uri)
 
 
@@ -108,11 +117,26 @@ def read_bytes(uri: str) -> bytes:
 
 
 def list_names(folder: str) -> list[str]:
-    """The names of the files in a folder, sorted; none if there is no such folder. Temporary files are left out."""
+    """The files below a folder, as paths relative to it, sorted; none if there is no such folder; no temporary files."""
     with _mapped(folder, "list"):
         fs, path = _filesystem(folder)
-        found = fs.ls(path, detail=False) if fs.exists(path) else []
-    return sorted(name for name in (entry.rstrip("/").split("/")[-1] for entry in found) if not name.startswith("."))
+        found = fs.find(path) if fs.exists(path) else []
+    names = (str(full)[len(path.rstrip("/")) + 1 :] for full in found)
+    return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("."))
+
+
+def size_of(uri: str) -> int | None:
+    """Bytes of a file; None if there is none."""
+    with _mapped(uri, "look up"):
+        fs, path = _filesystem(uri)
+        return int(fs.size(path)) if fs.exists(path) else None
+
+
+def remove(uri: str) -> None:
+    """Delete a file."""
+    with _mapped(uri, "delete"):
+        fs, path = _filesystem(uri)
+        fs.rm_file(path)
 
 
 def exists(uri: str) -> bool:
@@ -123,8 +147,9 @@ def exists(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """The URI as any process on this machine understands it, whatever its working directory."""
-    return uri if "://" in uri else str(Path(uri).absolute())
+    """The URI as any process on this machine understands it, whatever its working directory; one spelling for each."""
+    plain = uri.removeprefix("file://")
+    return plain if "://" in plain else os.path.abspath(plain)
 
 
 class Sink:

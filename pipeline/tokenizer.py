@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline import __version__
 from pipeline.arrow import list_array, rows_of
-from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, to_bytes, to_chars
+from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import MergeTables, WordCache, encode_words, fill_pairs
 from pipeline.normalizer import from_json as normalizer_from_json
@@ -158,7 +158,9 @@ class Tokenizer:
 
     @functools.cached_property
     def _spellings(self) -> list[bytes]:
-        specials = set(self.special_tokens)
+        # A special token that text can spell (a merge makes it, or it is a byte) stands for that text.
+        made = {a + b for a, b in self.merges} | set(CHAR_OF_BYTE.values())
+        specials = set(self.special_tokens) - made
         tokens = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
             tokens[token_id] = chars.encode() if chars in specials else to_bytes(chars)
@@ -239,37 +241,9 @@ class Tokenizer:
             It is not JSON, or not a byte-level BPE that our kernels run exactly; says which part is not.
         """
         try:
-            root = json.loads(text)
-            model = root["model"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ArtifactError(f"not a tokenizer.json: {error}") from error
-        if model.get("type", "BPE") != "BPE":
-            raise ArtifactError(f"its model is {model['type']}, not BPE")
-        for name in (
-            "unk_token",
-            "continuing_subword_prefix",
-            "end_of_word_suffix",
-            "dropout",
-            "byte_fallback",
-            "ignore_merges",
-        ):
-            if model.get(name):
-                raise ArtifactError(f"its model sets {name}, which changes the merging")
-        merges = tuple((m[0], m[1]) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
-        vocab = dict(model["vocab"])
-        specials = []
-        for added in sorted(root.get("added_tokens", []), key=lambda token: int(token["id"])):
-            vocab.setdefault(added["content"], added["id"])
-            specials.append(added["content"])
-            if not added["special"]:
-                raise ArtifactError(f"it cuts the added token {added['content']!r} out of the text")
-        if sorted(vocab.values()) != list(range(len(vocab))):
-            raise ArtifactError("its ids are not 0, 1, 2, … without a gap")
-        if strange := [t for t in vocab if t not in specials and not all(c in BYTE_OF_CHAR for c in t)]:
-            raise ArtifactError(f"its token {strange[0]!r} is not spelled in byte-level characters")
-        pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
-        normalizer = normalizer_from_json(root.get("normalizer"))
-        return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options or {})
+            return _parse(json.loads(text), options or {})
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ArtifactError(f"not a tokenizer.json: {type(error).__name__}: {error}") from error
 
     @staticmethod
     def load(path: str | Path) -> Tokenizer:
@@ -287,11 +261,46 @@ class Tokenizer:
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{file}: cannot be read as a tokenizer: {error}") from error
         own = file.with_name("tokenmill.json")
-        options = json.loads(own.read_text())["options"] if own.is_file() else {}
+        try:
+            options = json.loads(own.read_text())["options"] if own.is_file() else {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{own}: damaged: {error}") from error
         try:
             return Tokenizer.from_json(text, options)
         except ArtifactError as error:
             raise ArtifactError(f"{file}: {error}") from error
+
+
+def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a tokenizer.json's content; ArtifactError if our kernels do not run it exactly."""
+    model = root["model"]
+    if model.get("type", "BPE") != "BPE":
+        raise ArtifactError(f"its model is {model['type']}, not BPE")
+    for name in (
+        "unk_token",
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "dropout",
+        "byte_fallback",
+        "ignore_merges",
+    ):
+        if model.get(name):
+            raise ArtifactError(f"its model sets {name}, which changes the merging")
+    merges = tuple((m[0], m[1]) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
+    vocab = dict(model["vocab"])
+    specials = []
+    for added in sorted(root.get("added_tokens", []), key=lambda token: int(token["id"])):
+        vocab.setdefault(added["content"], added["id"])
+        specials.append(added["content"])
+        if not added["special"]:
+            raise ArtifactError(f"it cuts the added token {added['content']!r} out of the text")
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise ArtifactError("its ids are not 0, 1, 2, … without a gap")
+    if strange := [t for t in vocab if t not in specials and not all(c in BYTE_OF_CHAR for c in t)]:
+        raise ArtifactError(f"its token {strange[0]!r} is not spelled in byte-level characters")
+    pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
+    normalizer = normalizer_from_json(root.get("normalizer"))
+    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,8 +311,8 @@ class ForeignTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
-        return int(self.outside.get_vocab_size())
+        """One more than the largest id: some vocabularies have gaps."""
+        return max(self.outside.get_vocab().values(), default=-1) + 1
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """As ``Tokenizer.encode_batch``."""
@@ -311,14 +320,15 @@ class ForeignTokenizer:
         return pa.array([e.ids for e in encoded], type=pa.large_list(pa.uint32()))
 
 
-def load_tokenizer(text: str) -> Tokenizer | ForeignTokenizer:
-    """A tokenizer from the text of a tokenizer.json: ours if our kernels run it exactly, else the foreign one.
+def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
+    """A tokenizer from the content of a tokenizer.json: ours if our kernels run it exactly, else the foreign one.
 
     Raises
     ------
     ArtifactError
-        ``tokenizers`` cannot load it either.
+        ``tokenizers`` cannot load it either; names ``uri``.
     """
+    text = content.decode(errors="replace")
     try:
         return Tokenizer.from_json(text)
     except ArtifactError:
@@ -327,7 +337,7 @@ def load_tokenizer(text: str) -> Tokenizer | ForeignTokenizer:
         try:
             outside = OutsideTokenizer.from_str(text)
         except Exception as error:  # tokenizers raises plain Exception
-            raise ArtifactError(f"not a tokenizer.json that `tokenizers` can load: {error}") from error
+            raise ArtifactError(f"{uri}: not a tokenizer.json that `tokenizers` can load: {error}") from error
         outside.encode_special_tokens = True
         return ForeignTokenizer(outside)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import __version__, storage
+from pipeline.byte_level import BYTE_OF_CHAR
 from pipeline.errors import PipelineError
 from pipeline.jobs.progress import Progress, human_bytes
 from pipeline.spec import JobSpec
@@ -121,11 +122,16 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _messages(spec: JobSpec) -> list[str]:
-    return [
-        f"tokenizer {tokenizer.name}: {message}"
-        for tokenizer in spec.tokenizers
-        for message in tokenizer.make_pretokenizer().messages
-    ]
+    found = []
+    for tokenizer in spec.tokenizers:
+        found += [f"tokenizer {tokenizer.name}: {message}" for message in tokenizer.make_pretokenizer().messages]
+        found += [
+            f"tokenizer {tokenizer.name}: text can spell the special token {token!r} and may then get its id, as in "
+            "`tokenizers`; a special token with a character such as a blank or '<|' inside is safe"
+            for token in tokenizer.special_tokens
+            if all(char in BYTE_OF_CHAR for char in token) and not token.startswith("<|")
+        ]
+    return found
 
 
 def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:

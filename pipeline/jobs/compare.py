@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.errors import ArtifactError, DataError
+from pipeline.errors import DataError
 from pipeline.stages.evaluate import Measure, describe, measure
 from pipeline.tokenizer import load_tokenizer
 
@@ -27,10 +27,7 @@ def compare(tokenizers: list[str], files: list[str]) -> list[dict[str, Any]]:
     for name in tokenizers:
         uri = storage.absolute(name).rstrip("/")
         uri = uri if uri.endswith(".json") else storage.join(uri, "tokenizer.json")
-        try:
-            loaded.append((name, load_tokenizer(storage.read_bytes(uri).decode())))
-        except (ArtifactError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{name}: {error}") from error
+        loaded.append((name, load_tokenizer(storage.read_bytes(uri), uri)))
     sums = [Measure() for _ in loaded]
     counts = [np.zeros(tokenizer.vocab_size, dtype=np.int64) for _, tokenizer in loaded]
     for uri in files:

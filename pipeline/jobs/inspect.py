@@ -66,8 +66,7 @@ def _unfinished(path: str) -> Facts:
 
 
 def _tokenizer(path: str) -> Facts:
-    content = storage.read_bytes(path)
-    tokenizer = load_tokenizer(content.decode(errors="replace"))
+    tokenizer = load_tokenizer(storage.read_bytes(path), path)
     if isinstance(tokenizer, ForeignTokenizer):
         return {"what": "a tokenizer that `tokenizers` runs", "vocab_size": tokenizer.vocab_size}
     longest = sorted(set(tokenizer.vocab) - set(tokenizer.special_tokens), key=len, reverse=True)[:8]
@@ -84,8 +83,13 @@ def _tokenizer(path: str) -> Facts:
 
 
 def _data_set(path: str) -> Facts:
-    state = json.loads(storage.read_bytes(storage.join(path, "state.json")))
-    files = [storage.join(path, entry["filename"]) for entry in state["_data_files"]]
+    state = storage.join(path, "state.json")
+    try:
+        files = [storage.join(path, entry["filename"]) for entry in json.loads(storage.read_bytes(state))["_data_files"]]
+        if not files:
+            raise ValueError("it names no files")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{state}: damaged: {error}") from error
     return {"what": f"a packed data set of {len(files)} file(s)", "first_file": _arrow_file(files[0])}
 
 
@@ -115,7 +119,7 @@ def _sample(path: str, table: pa.Table, name: str) -> list[Any]:
     uri = storage.join(path.rsplit("/packed/", 1)[0], "tokenizers", name, "tokenizer.json")
     if not storage.exists(uri):
         return rows
-    tokenizer = load_tokenizer(storage.read_bytes(uri).decode())
+    tokenizer = load_tokenizer(storage.read_bytes(uri), uri)
     if isinstance(tokenizer, ForeignTokenizer):
         return rows
     return [{"ids": row, "text": tokenizer.decode(row)} for row in rows]

@@ -74,7 +74,10 @@ def load_spec(path: str, overrides: Sequence[str] = ()) -> JobSpec:
 
 def parse_spec(root: dict[str, Any]) -> JobSpec:
     """Check a spec that is already a mapping."""
-    root = json.loads(json.dumps(root, default=str))
+    try:
+        root = json.loads(json.dumps(root, default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"the spec is not made of names, values and lists: {error}") from error
     _expand_shorthands(root)
     try:
         spec = _ADAPTER.validate_json(json.dumps(root), strict=True)
@@ -85,9 +88,12 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
             tokenizer.make_pretokenizer()
         except SpecError as error:
             raise SpecError(f"tokenizers[{index}].{error}") from error
+    output = _expand(spec.output, "output")
+    if not output:
+        raise SpecError(f"output is {spec.output!r}, which is empty here; a directory or URI is needed")
     return dataclasses.replace(
         spec,
-        output=_expand(spec.output, "output"),
+        output=output,
         sources=tuple(
             dataclasses.replace(source, uris=tuple(_expand(uri, f"sources[{i}].uris") for uri in source.uris))
             for i, source in enumerate(spec.sources)
@@ -111,10 +117,18 @@ def _apply(root: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {override!r}: a.b=value is expected")
     node: Any = root
     for key in keys[:-1]:
-        node = node[_index(node, key, override)] if isinstance(node, list) else node.setdefault(key, {})
+        if isinstance(node, list):
+            node = node[_index(node, key, override)]
+        else:
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
         if not isinstance(node, dict | list):
             raise SpecError(f"--set {override!r}: {key!r} is a value, nothing can be set inside it")
-    parsed = YAML(typ="safe", pure=True).load(value)
+    try:
+        parsed = YAML(typ="safe", pure=True).load(value)
+    except YAMLError as error:
+        raise SpecError(f"--set {override!r}: the value is not valid YAML; put it in quotes") from error
     if isinstance(node, list):
         node[_index(node, keys[-1], override)] = parsed
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.pretokenizer import Pretokenizer
 from pipeline.spec import JobSpec, SourceSpec, TokenizerSpec
 from pipeline.stages.shard import ListedFile, Shard, plan_shards, usual_shard_bytes
 from pipeline.stages.source import FileRange, ReadOptions
+from pipeline.tokenizer import load_tokenizer
 
 REVISION = 1
 """Raised whenever the same spec over the same input would give other bytes."""
@@ -87,14 +89,14 @@ def make_plan(spec: JobSpec) -> Plan:
     shard_bytes = spec.execution.shard_bytes or usual_shard_bytes(total)
     shards = plan_shards(
         [
-            ([_with_row_groups(file, option, shard_bytes) for file in files], option)
-            for files, option in zip(listed, options, strict=True)
+            ([_with_row_groups(file, source, option, shard_bytes) for file in files], option)
+            for source, files, option in zip(spec.sources, listed, options, strict=True)
         ],
         shard_bytes,
     )
     passes = {p.name: p for p in map(counting_pass, spec.tokenizers)}
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
-    compare = [hashlib.sha256(storage.read_bytes(storage.absolute(uri))).hexdigest() for uri in spec.evaluate.compare]
+    compare = [_hash_tokenizer(storage.absolute(uri)) for uri in spec.evaluate.compare]
     identity = {
         "spec": to_dict(spec),
         "inputs": inputs,
@@ -185,13 +187,25 @@ def read_plan(output: str) -> Plan:
 
 def _list_source(source: SourceSpec, index: int, output: str) -> list[storage.StoredFile]:
     found: dict[str, storage.StoredFile] = {}
+    # Names start below what all patterns of a source have in common, so that a/1.jsonl and b/1.jsonl stay apart, and the
+    # same files elsewhere have the same names.
+    folders = [storage.fixed_part(storage.absolute(uri)).split("/") for uri in source.uris]
+    common = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
+    root = "".join(f"{parts[0]}/" for parts in common)
     for number, uri in enumerate(source.uris):
         files = storage.list_files(storage.absolute(uri))
+        files = [dataclasses.replace(file, name=file.uri.removeprefix(root)) for file in files]
         files = [file for file in files if not file.uri.startswith(output + "/") and not _is_excluded(file.name, source)]
         if not files:
             raise SpecError(f"sources[{index}].uris[{number}] is {uri!r}, which matches no file")
         found |= {file.uri: file for file in files}
     return sorted(found.values(), key=lambda file: (file.name, file.uri))
+
+
+def _hash_tokenizer(uri: str) -> str:
+    content = storage.read_bytes(uri)
+    load_tokenizer(content, uri)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _is_excluded(name: str, source: SourceSpec) -> bool:
@@ -224,8 +238,8 @@ def _format_of(uri: str, index: int) -> str:
     return _FORMATS[ending]
 
 
-def _with_row_groups(file: storage.StoredFile, options: ReadOptions, shard_bytes: int) -> ListedFile:
-    """Only parquet files larger than a shard are opened: the others are not cut."""
+def _with_row_groups(file: storage.StoredFile, source: SourceSpec, options: ReadOptions, shard_bytes: int) -> ListedFile:
+    """Only parquet files larger than a shard are opened: the others are not cut. Ids start with the source's name."""
     groups: tuple[int, ...] = ()
     if options.format == "parquet" and file.num_bytes > shard_bytes:
         with storage.open_input(file.uri) as opened:
@@ -234,7 +248,7 @@ def _with_row_groups(file: storage.StoredFile, options: ReadOptions, shard_bytes
             except pa.ArrowInvalid as error:
                 raise DataError(f"{file.uri}: cannot be read as parquet: {error}") from error
             groups = tuple(footer.row_group(g).total_byte_size for g in range(footer.num_row_groups))
-    return ListedFile(uri=file.uri, name=file.name, num_bytes=file.num_bytes, row_groups=groups)
+    return ListedFile(uri=file.uri, name=f"{source.name}/{file.name}", num_bytes=file.num_bytes, row_groups=groups)
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

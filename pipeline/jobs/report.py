@@ -47,7 +47,7 @@ def make_report(
 
 def _evaluation(job: Job, receipts: Receipts) -> dict[str, dict[str, Any]]:
     """For each tokenizer and source, and all sources together: sums, ratios, share of the vocabulary."""
-    shown = {f"compare-{i}": uri for i, uri in enumerate(job.spec.evaluate.compare)}
+    shown = {f"compare/{i}": uri for i, uri in enumerate(job.spec.evaluate.compare)}
     sums: dict[str, dict[str, Measure]] = {}
     used: dict[str, dict[str, Any]] = {}
     for receipt in receipts["evaluate"].values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from pipeline.jobs.schedule import Receipts, step_tasks
 from pipeline.jobs.steps import STEPS
 from pipeline.jobs.tasks import Job, Receipt, parse_receipt, receipt_path
 from pipeline.spec import JobSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def make_runner(spec: JobSpec) -> Runner:
 
 def _run_step(step: str, job: Job, plan: Plan, receipts: Receipts, runner: Runner, progress: Progress) -> dict[str, Receipt]:
     tasks = step_tasks(step, job, plan, receipts)
-    done = read_receipts(job.output, step)
+    done = {name: receipt for name, receipt in read_receipts(job.output, step).items() if _is_whole(job, receipt)}
     missing = [task for task in tasks if task.name not in done]
     if tasks:
         progress.start(step, tasks, missing)
@@ -70,6 +73,18 @@ def _run_step(step: str, job: Job, plan: Plan, receipts: Receipts, runner: Runne
             progress.advance(receipt, runner.retries)
         progress.finish()
     return {task.name: done[task.name] for task in tasks}
+
+
+def _is_whole(job: Job, receipt: Receipt) -> bool:
+    """Whether every output of a receipt is there in full; if not, the receipt is deleted, and the task is done again."""
+    for entry in receipt.outputs:
+        num_bytes = storage.size_of(job.path(entry["path"]))
+        if num_bytes != entry["bytes"]:
+            found = "is gone" if num_bytes is None else f"has {num_bytes} bytes, not {entry['bytes']}"
+            logger.warning("%s %s; %s %s is done again", entry["path"], found, receipt.step, receipt.name)
+            storage.remove(job.path(receipt_path(receipt.step, receipt.name)))
+            return False
+    return True
 
 
 def read_receipts(output: str, step: str) -> dict[str, Receipt]:

@@ -65,7 +65,7 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             tasks.append(
                 Task(
                     step="merge",
-                    name=f"{counting.name}-{partition:05d}",
+                    name=f"{counting.name}/{partition:05d}",
                     num_bytes=num_bytes,
                     params={
                         "counting": counting.name,
@@ -97,7 +97,7 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
 def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     trained = [_trained(tokenizer.name, receipts) for tokenizer in job.spec.tokenizers]
     others = [
-        TokenizerRef(f"compare-{index}", plan.compare[index], storage.absolute(uri))
+        TokenizerRef(f"compare/{index}", plan.compare[index], storage.absolute(uri))
         for index, uri in enumerate(job.spec.evaluate.compare)
     ]
     tasks = []
@@ -111,7 +111,7 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                 tasks.append(
                     Task(
                         step="evaluate",
-                        name=f"{tokenizer.name}-{source.name}-{group:05d}",
+                        name=f"{tokenizer.name}/{source.name}/{group:05d}",
                         num_bytes=sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen),
                         params={
                             "tokenizer": tokenizer,
@@ -145,7 +145,7 @@ def _encode_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             tasks.append(
                 Task(
                     step="encode",
-                    name=f"{name}-{_shard_name(shard.index)}",
+                    name=f"{name}/{_shard_name(shard.index)}",
                     num_bytes=shard.num_bytes,
                     params={
                         "source": _shard_input(plan, shard),
@@ -165,14 +165,14 @@ def _pack_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     _, buckets = _buckets(receipts)
     tasks = []
     for name in job.spec.pack.tokenizers:
-        encoded = [receipts["encode"][f"{name}-{_shard_name(shard.index)}"] for shard in plan.shards]
+        encoded = [receipts["encode"][f"{name}/{_shard_name(shard.index)}"] for shard in plan.shards]
         for split in _splits(job):
             parts = _outputs_in(encoded, f"_work/encode/{name}/{split}")
             for bucket in range(buckets[split]):
                 tasks.append(
                     Task(
                         step="pack",
-                        name=f"{name}-{split}-{bucket:05d}",
+                        name=f"{name}/{split}/{bucket:05d}",
                         num_bytes=sum(part["bytes"] for part in parts) // buckets[split],
                         params={
                             "tokenizer": _trained(name, receipts),

@@ -236,7 +236,7 @@ def train_tokenizer(
     words = rows_of(table.column("word").combine_chunks().filter(pa.array(keep)))
     options = BpeOptions(
         vocab_size=tokenizer.vocab_size,
-        min_count=tokenizer.min_count * int(scale),
+        min_count=tokenizer.min_count * int(scale) if tokenizer.min_count > 1 else 1,
         max_token_length=tokenizer.max_token_length,
         initial_alphabet=tokenizer.initial_alphabet,
         special_tokens=tokenizer.special_tokens,
@@ -320,14 +320,14 @@ def evaluate_tokenizer(
     if tokenizer.uri is None:
         loaded: Tokenizer | ForeignTokenizer = _trained(job, tokenizer)
     else:
-        loaded = load_tokenizer(storage.read_bytes(tokenizer.uri).decode(errors="replace"))
+        loaded = load_tokenizer(storage.read_bytes(tokenizer.uri), tokenizer.uri)
     sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
     for path in parts:
         with storage.open_input(job.path(path)) as file:
             for batch in pa.ipc.open_stream(file):
                 more, counts = measure(loaded, batch.column("text"))
                 sums, id_counts = sums + more, id_counts + counts
-    path = f"_work/evaluate/{tokenizer.name}/{source}-{group:05d}.arrow"
+    path = f"_work/evaluate/{tokenizer.name}/{source}/{group:05d}.arrow"
     batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
     outputs.write_batches(path, TOKEN_COUNTS, iter([batch]), stream=False)
     return {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}

@@ -43,7 +43,9 @@ class Measure:
 def measure(tokenizer: Tokenizer | ForeignTokenizer, texts: pa.LargeStringArray) -> tuple[Measure, NDArray[np.int64]]:
     """The sums of some documents, and how often each id occurs in them ``[shape=(vocab_size,), dtype=int64]``."""
     ids = tokenizer.encode_batch(texts).flatten().to_numpy()
-    words = pc.sum(pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))).as_py() or 0
+    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = trimmed.filter(pc.greater(pc.binary_length(trimmed), 0))  # an empty text would split into one empty word
+    words = pc.sum(pc.list_value_length(pc.utf8_split_whitespace(trimmed))).as_py() or 0
     sums = Measure(
         documents=len(texts),
         text_bytes=pc.sum(pc.binary_length(texts)).as_py() or 0,

@@ -34,7 +34,7 @@ class Packed(NamedTuple):
 def _overflow(
     offsets: NDArray[np.int64], length: int, overflow: Literal["split", "truncate", "drop"]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, int]]:
-    """Starts and lengths of the pieces, in order, none longer than ``length`` (concat splits later anyway)."""
+    """Starts and lengths of the pieces, in order, none longer than ``length``; and the ids lost, by reason."""
     starts, sizes = offsets[:-1], np.diff(offsets)
     is_long = sizes > length
     if not is_long.any():
@@ -95,7 +95,8 @@ def pack(
     splits into 4 and 1, which joins the first: (3, 1), (2), (4).
     """
     offsets, values = list_rows(documents)
-    starts, sizes, lost = _overflow(offsets, sequence_length, overflow)
+    longest = len(values) if (strategy, overflow) == ("concat", "split") else sequence_length  # concat splits by itself
+    starts, sizes, lost = _overflow(offsets, longest, overflow)
     if strategy == "concat":
         starts, sizes, row_of = _concat(starts, sizes, sequence_length)
     else:

@@ -10,6 +10,7 @@ not depend on how a file was cut into shards.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import zlib
 from collections import Counter
@@ -134,8 +135,9 @@ def _apply_policy(
             raw.decode()
         except UnicodeDecodeError as error:
             if options.errors == "stop":
+                where = ids[row].cast(pa.large_binary()).as_py().decode(errors="replace")
                 raise DataError(
-                    f"{part.uri}: document {ids[row].as_py()}: invalid UTF-8 at byte {error.start} of its text; "
+                    f"{part.uri}: document {where}: invalid UTF-8 at byte {error.start} of its text; "
                     "set errors: replace or errors: skip to go on"
                 ) from error
             if options.errors == "skip":
@@ -259,28 +261,48 @@ def _iter_blocks(file: IO[bytes], part: FileRange) -> Iterator[bytes]:
         while block := file.read(_READ_BYTES):
             yield block
         return
-    decompressor = _new_decompressor(ending)
-    is_fresh = True
+    opened = gzip.GzipFile(fileobj=file) if ending == ".gz" else _ZstdFrames(file)
     try:
-        while block := file.read(_COMPRESSED_BYTES):
-            while block:
-                if decompressor.eof:  # another member or frame follows
-                    if not block.strip(b"\0"):
-                        break
-                    decompressor, is_fresh = _new_decompressor(ending), True
-                out = decompressor.decompress(block)
-                is_fresh = False
-                block = decompressor.unused_data if decompressor.eof else b""
-                if out:
-                    yield out
-    except (zlib.error, zstandard.ZstdError) as error:
+        while block := opened.read(_READ_BYTES):
+            yield block
+    except EOFError as error:
+        raise DataError(f"{part.uri}: the {ending[1:]} stream is cut off; copy the file again") from error
+    except (zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise DataError(f"{part.uri}: damaged {ending[1:]} stream: {error}") from error
-    if not (decompressor.eof or (is_fresh and part.num_bytes == 0)):
-        raise DataError(f"{part.uri}: the {ending[1:]} stream is cut off; copy the file again")
 
 
-def _new_decompressor(ending: str) -> Any:
-    return zlib.decompressobj(wbits=31) if ending == ".gz" else zstandard.ZstdDecompressor().decompressobj()
+class _ZstdFrames:
+    """Reads zstd frames one after the other; unlike zstandard's own reader it knows when the last is cut off.
+
+    Input is fed in small pieces, and a piece that yields much is fed in smaller ones: a block of zstd holds at most
+    128 kB of text, but a kilobyte of a repetitive stream holds thousands of blocks.
+    """
+
+    _FED_BYTES = 256
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._pending = memoryview(b"")
+
+    def read(self, num_bytes: int) -> bytes:
+        """About ``num_bytes``, none at the end; EOFError if a frame is cut off."""
+        pieces: list[bytes] = []
+        size = 0
+        while size < num_bytes:
+            self._pending = self._pending or memoryview(self._file.read(_COMPRESSED_BYTES))
+            if not self._pending:
+                if self._frame is not None and not self._frame.eof:
+                    raise EOFError
+                break
+            if self._frame is None or self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            fed, self._pending = self._pending[: self._FED_BYTES], self._pending[self._FED_BYTES :]
+            pieces.append(self._frame.decompress(fed))
+            size += len(pieces[-1])
+            if self._frame.eof:
+                self._pending = memoryview(self._frame.unused_data + self._pending)
+        return b"".join(pieces)
 
 
 def _line_start(file: IO[bytes], at: int) -> int:
@@ -345,27 +367,44 @@ def _read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
 
 
 def _read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
-    row_type = msgspec.defstruct(
-        "Row",
-        [("text", str | None)] + ([("id", str | int)] if options.id_column else []),
-        rename={"text": options.text_column, "id": options.id_column or "id"},
-    )
-    decoder = msgspec.json.Decoder(row_type)
+    decoder = msgspec.json.Decoder(_row_type(options))
     for first, lines in _iter_line_blocks(file, part):
         starts = _line_starts(lines)
         try:
             rows: list[Any] = decoder.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError):
             rows = []
-        if len(rows) == len(starts):  # no blank line, nothing wrong
+        if len(rows) == len(starts) and _are_objects(lines, starts):
             texts = pa.array([row.text for row in rows], type=pa.large_string()).cast(pa.large_binary())
             if options.id_column:
-                ids = pa.array([str(row.id) for row in rows], type=pa.large_string())
+                own_id = options.id_column != options.text_column
+                ids = pa.array([str(row.id) for row in rows], type=pa.large_string()) if own_id else texts
             else:
                 ids = _default_ids(part, (starts + first).tolist())
             yield ids, texts
         else:
             yield _slow_json_rows(lines, first, file, part, options)
+
+
+def _row_type(options: ReadOptions) -> type[Any]:
+    if options.id_column is None:
+        return msgspec.defstruct("Row", [("text", str | None)], rename={"text": options.text_column})
+    if options.id_column == options.text_column:  # a text that is its own id; null is left to the slow way
+        return msgspec.defstruct("Row", [("text", str)], rename={"text": options.text_column})
+    names = {"text": options.text_column, "id": options.id_column}
+    return msgspec.defstruct("Row", [("text", str | None), ("id", str | int)], rename=names)
+
+
+def _are_objects(lines: bytes, starts: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
+    """Whether each line begins as an object and ends as one, so that rows and lines are the same."""
+    chars = np.frombuffer(lines, dtype=np.uint8)
+    stops = np.append(starts[1:], len(lines) if lines.endswith(b"\n") else len(lines) + 1) - 2
+    stops = stops - (chars[stops] == ord("\r"))
+    return bool((chars[starts] == ord("{")).all() and (chars[stops] == ord("}")).all())
+
+
+def _parse_int(digits: str) -> int | str:
+    return int(digits) if len(digits) < 4000 else digits  # Python refuses to make longer ones numbers
 
 
 def _slow_json_rows(
@@ -379,8 +418,8 @@ def _slow_json_rows(
         where = f"{part.uri}: the line at byte {at}"
         if line.strip():
             try:
-                row = json.loads(line.decode("utf-8", errors="surrogateescape"))
-            except (json.JSONDecodeError, RecursionError) as error:
+                row = json.loads(line.decode("utf-8", errors="surrogateescape"), parse_int=_parse_int)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: not JSON: {error}") from error
             ids.append(_json_id(row, f"{part.name}:{at}", where, options))
             texts.append(_json_text(row, where, options))
