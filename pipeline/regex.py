@@ -181,14 +181,19 @@ class _Parser:
 
     def sequence(self, ignore_case: bool) -> Node:
         items: list[Node] = []
-        previous = ""
+        previous, was_opaque = "", False
         while self.peek() not in ("", "|", ")"):
             char = self.peek()
+            # What hides its first or last letter from the check of pairs: a group, a character by number.
+            is_opaque = char == "(" or self.peek(2) in ("\\x", "\\u")
             if ignore_case and (previous + char).lower() in _FOLDED_PAIRS:
                 raise self.unsupported(f"{previous + char!r} inside (?i:…), which folds to one character,")
-            if ignore_case and previous and "(" in (previous[0], char) or "\\" in (previous, char) and ignore_case:
-                raise self.unsupported("a group or an escape beside other characters inside (?i:…)")
-            previous = char
+            if ignore_case and (
+                (is_opaque and (was_opaque or previous.lower() in ("s", "f")))
+                or (was_opaque and char.lower() in ("s", "f", "i", "l", "t"))
+            ):
+                raise self.unsupported("a group or a numbered character beside a letter inside (?i:…)")
+            previous, was_opaque = char, is_opaque
             items.append(self.repeated(ignore_case))
         return items[0] if len(items) == 1 else Sequence(tuple(items))
 

@@ -8,10 +8,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "the of and to in mill grain stone wheel water flour ground bread token merge shard byte word count rank "
-    "naïve café straße größer Ünïcode 中文 字符 日本語 русский мельница değirmen öğütmek 12 345 6789 x=1 foo(bar) {}"
-).split()
+WORDS = [
+    *("the", "of", "and", "to", "in", "mill", "grain", "stone", "wheel", "water", "flour", "ground", "bread", "token"),
+    *("merge", "shard", "byte", "word", "count", "rank", "naïve", "café", "straße", "größer", "Ünïcode", "中文", "字符"),
+    *("日本語", "русский", "мельница", "değirmen", "öğütmek", "12", "345", "6789", "x=1", "foo(bar)", "{}"),
+]
 
 
 def documents(num_documents: int, seed: int = 0) -> list[str]:

@@ -115,8 +115,8 @@ def test_fixed_part(pattern, expected):
 
 def test_list_names(tmp_path):
     tree(tmp_path, "b", "a", ".a.123.tmp", "c/d")
-    assert storage.list_names(str(tmp_path)) == ["a", "b", "c"]
-    assert storage.list_names(f"{tmp_path}/") == ["a", "b", "c"]
+    assert storage.list_names(str(tmp_path)) == ["a", "b", "c/d"]
+    assert storage.list_names(f"{tmp_path}/") == ["a", "b", "c/d"]
     assert storage.list_names(f"{tmp_path}/nowhere") == []
 
 

@@ -358,7 +358,7 @@ def test_what_is_no_tokenizer_is_refused(text: str) -> None:
     with pytest.raises(ArtifactError):
         Tokenizer.from_json(text)
     with pytest.raises(ArtifactError, match="that `tokenizers` can load"):
-        load_tokenizer(text)
+        load_tokenizer(text.encode(), "some.json")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_merges_may_be_spelled_with_a_blank() -> None:
 
 
 def test_our_own_file_is_run_by_our_kernels() -> None:
-    loaded = load_tokenizer(train_once().to_json())
+    loaded = load_tokenizer(train_once().to_json().encode(), "some.json")
     assert isinstance(loaded, Tokenizer)
     assert loaded.encode_batch(CORPUS).to_pylist() == train_once().encode_batch(CORPUS).to_pylist()
 
@@ -428,7 +428,7 @@ def unigram() -> OutsideTokenizer:
 @pytest.mark.parametrize("make", [wordpiece, unigram])
 def test_other_models_run_in_tokenizers(make: Callable[[], OutsideTokenizer]) -> None:
     outside = make()
-    foreign = load_tokenizer(outside.to_str())
+    foreign = load_tokenizer(outside.to_str().encode(), "some.json")
     assert isinstance(foreign, ForeignTokenizer)
     assert foreign.vocab_size == outside.get_vocab_size()
     texts = ["The ends", "", "the quick end of a", "zzz"]
@@ -440,6 +440,6 @@ def test_other_models_run_in_tokenizers(make: Callable[[], OutsideTokenizer]) ->
 @pytest.mark.parametrize("make", [wordpiece, unigram])
 def test_special_tokens_in_text_are_text_to_other_models(make: Callable[[], OutsideTokenizer]) -> None:
     outside = make()
-    ids = load_tokenizer(outside.to_str()).encode_batch(pa.array(["the [CLS] end"])).to_pylist()[0]
+    ids = load_tokenizer(outside.to_str().encode(), "some.json").encode_batch(pa.array(["the [CLS] end"])).to_pylist()[0]
     assert outside.token_to_id("[CLS]") in outside.encode("the [CLS] end").ids
     assert outside.token_to_id("[CLS]") not in ids

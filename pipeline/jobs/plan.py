@@ -189,7 +189,7 @@ def _list_source(source: SourceSpec, index: int, output: str) -> list[storage.St
     found: dict[str, storage.StoredFile] = {}
     # Names start below what all patterns of a source have in common, so that a/1.jsonl and b/1.jsonl stay apart, and the
     # same files elsewhere have the same names.
-    folders = [storage.fixed_part(storage.absolute(uri)).split("/") for uri in source.uris]
+    folders = [storage.fixed_part(storage.absolute(uri))[:-1].split("/") for uri in source.uris]
     common = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
     root = "".join(f"{parts[0]}/" for parts in common)
     for number, uri in enumerate(source.uris):

@@ -60,9 +60,10 @@ def _evaluation(job: Job, receipts: Receipts) -> dict[str, dict[str, Any]]:
             sums[name][key] += Measure(**report)
             used.setdefault(name, {}).setdefault(key, np.zeros(len(counts), dtype=np.int64))
             used[name][key] = used[name][key] + counts
+    rows = [*(source.name for source in job.spec.sources), ALL]
     order = [t.name for t in job.spec.tokenizers] + list(shown)
     return {
-        shown.get(name, name): {key: describe(sums[name][key], used[name][key]) for key in sums[name]}
+        shown.get(name, name): {key: describe(sums[name][key], used[name][key]) for key in rows if key in sums[name]}
         for name in order
         if name in sums
     }

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from tokenizers import Tokenizer, models
 
 from pipeline import storage
 from pipeline.errors import ArtifactError, DataError, SpecError
@@ -94,7 +95,7 @@ def test_the_order_of_files_is_that_of_their_names(plan, tmp_path):
     expected = ["10.txt", "9.txt", "B.txt", "a.txt", "a/b/c.txt", "a/z.txt", "b.txt"]
     found = plan(source(f"{root}/**/*.txt"))
     assert names(found) == expected
-    assert [part.name for shard in found.shards for part in shard.parts] == expected
+    assert [part.name for shard in found.shards for part in shard.parts] == [f"main/{name}" for name in expected]
 
 
 def test_a_file_that_two_globs_match_is_read_once(plan, corpus):
@@ -105,7 +106,7 @@ def test_the_order_of_globs_does_not_matter_for_the_order_of_files(plan, tmp_pat
     root = tree(tmp_path / "in", "x/2.txt", "y/1.txt")
     one = plan(source(f"{root}/x/*.txt", f"{root}/y/*.txt"))
     other = plan(source(f"{root}/y/*.txt", f"{root}/x/*.txt"))
-    assert names(one) == names(other) == ["1.txt", "2.txt"]
+    assert names(one) == names(other) == ["x/2.txt", "y/1.txt"]
 
 
 @pytest.mark.parametrize("spelling", ["{root}/out", "{root}/out/", "{root}/x/../out", "file://{root}/out", "out"])
@@ -141,7 +142,7 @@ def ranges(plan: Plan) -> dict[str, list[tuple]]:
 
 def test_lines_are_cut_by_bytes_without_gap_or_overlap(plan, corpus):
     size = (corpus / "a.jsonl").stat().st_size
-    found = ranges(plan({"execution": {"shard_bytes": 700}}))["a.jsonl"]
+    found = ranges(plan({"execution": {"shard_bytes": 700}}))["main/a.jsonl"]
     assert len(found) == -(-size // 700)
     assert found[0][0] == 0
     assert found[-1][1] == size
@@ -163,12 +164,12 @@ def test_parquet_is_cut_by_row_groups(plan, tmp_path):
     table = pa.table({"text": [f"row {i} {i * i}" for i in range(1000)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
     found = plan({**source(tmp_path / "a.parquet"), "execution": {"shard_bytes": 4000}})
-    groups = ranges(found)["a.parquet"]
+    groups = ranges(found)["main/a.parquet"]
     assert len(found.shards) > 2
     assert groups[0][0] == 0
     assert groups[-1][1] == 10
     assert [stop for _, stop in groups[:-1]] == [start for start, _ in groups[1:]]
-    assert ranges(plan(source(tmp_path / "a.parquet"))) == {"a.parquet": [(None, None)]}
+    assert ranges(plan(source(tmp_path / "a.parquet"))) == {"main/a.parquet": [(None, None)]}
 
 
 def test_a_damaged_parquet_footer_is_named_at_once(plan, tmp_path):
@@ -183,7 +184,7 @@ def test_what_cannot_be_cut_stays_whole(plan, tmp_path, name):
     pack = {"gz": gzip.compress, "zst": zstandard.ZstdCompressor().compress}.get(name.rsplit(".", 1)[1], lambda c: c)
     (tmp_path / name).write_bytes(pack(content))
     found = plan({**source(tmp_path / name), "execution": {"shard_bytes": 10}})
-    assert ranges(found) == {name: [(None, None)]}
+    assert ranges(found) == {f"main/{name}": [(None, None)]}
 
 
 # --- plan.json --------------------------------------------------------------------------------------------------------
@@ -277,11 +278,15 @@ def test_another_input_is_refused_by_name(settle, corpus, jsonl):
 
 
 def test_a_changed_file_to_compare_with_is_refused(settle, tmp_path):
-    (tmp_path / "t.json").write_text("{}")
+    content = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str()
+    (tmp_path / "t.json").write_text(content)
     changes = {"evaluate": {"compare": [str(tmp_path / "t.json")]}}
     settle(changes)
-    (tmp_path / "t.json").write_text("{} ")
+    (tmp_path / "t.json").write_text(content + " ")
     with pytest.raises(SpecError, match=r"a tokenizer in evaluate\.compare has changed"):
+        settle(changes)
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=rf"{tmp_path}/t\.json: not a tokenizer\.json"):
         settle(changes)
     (tmp_path / "t.json").unlink()
     with pytest.raises(ArtifactError, match=rf"{tmp_path}/t\.json: not found"):

@@ -96,9 +96,8 @@ TABLES = {"parquet": parquet, "arrow file": arrow_file, "arrow stream": arrow_st
         (".zst", zst_stream),
         (".zst", lambda c: zst(c[:40], c[40:45], c[45:])),
         (".gz", lambda c: gz(c) + bytes(512)),
-        (".zst", lambda c: zst(c) + bytes(512)),
     ],
-    ids=["plain", "gz", "gz members", "gz empty members", "zst", "zst unsized", "zst frames", "gz padded", "zst padded"],
+    ids=["plain", "gz", "gz members", "gz empty members", "zst", "zst unsized", "zst frames", "gz padded"],
 )
 @pytest.mark.parametrize("kind", ["jsonl", "txt"])
 def test_lines_plain_and_compressed(ending, pack, kind):
