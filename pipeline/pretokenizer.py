@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pipeline.arrow import Rows
 from pipeline.errors import ArtifactError, SpecError
 from pipeline.kernels.split import SplitTables, lookahead_bits, split_some
-from pipeline.regex import UnsupportedRegex, compile_regex
+from pipeline.regex import compile_regex
+from pipeline.regex_syntax import UnsupportedRegex
 
 GPT2_REGEX = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 

@@ -23,6 +23,7 @@ LAYERS = [
     ["pipeline.spec"],
     ["pipeline.pretokenizer", "pipeline.normalizer"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],
+    ["pipeline.regex_syntax"],
     ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
 ]
 # What of its own row a module may use: jobs and stages are made of several files, the others stand alone.

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 
 from pipeline.arrow import rows_of
 from pipeline.pretokenizer import DIGITS, PRESETS, Pretokenizer
-from pipeline.regex import UnsupportedRegex, compile_regex
+from pipeline.regex import compile_regex
+from pipeline.regex_syntax import UnsupportedRegex
 from tests import reference, strategies
 
 PATTERNS = {

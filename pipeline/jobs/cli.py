@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -77,6 +79,12 @@ def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def _command() -> str:
+    """How to call this command again: by its path where the shell does not know it."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "tokenmill" and shutil.which("tokenmill") is None else "tokenmill"
+
+
 def _say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
@@ -109,7 +117,7 @@ def _run(args: argparse.Namespace) -> None:
         _say(f"{spec.output} was finished already: nothing to do.")
     _show_summary(spec, outcome.manifest)
     if not outcome.was_finished:
-        _say(f"\ndone in {outcome.seconds:.1f} s. Next: tokenmill verify {spec.output}")
+        _say(f"\ndone in {outcome.seconds:.1f} s. Next: {_command()} verify {spec.output}")
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -118,7 +126,7 @@ def _plan(args: argparse.Namespace) -> None:
     spec = _load(args)
     _show_plan(args, spec, settle_plan(spec))
     if not args.json:
-        _say(f"\nwritten to {storage.join(spec.output, 'plan.json')}. Next: tokenmill run {args.spec}")
+        _say(f"\nwritten to {storage.join(spec.output, 'plan.json')}. Next: {_command()} run {args.spec}")
 
 
 def _messages(spec: JobSpec) -> list[str]:
@@ -167,6 +175,8 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
 
 
 def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
+    from pipeline.jobs.report import ALL
+
     output = spec.output.rstrip("/")
     accounting = manifest["accounting"]
     kept = accounting["kept"]
@@ -178,6 +188,10 @@ def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
     for reason, count in sorted(dropped.items()):
         text += f", {count:,} dropped ({reason})"
     _say(text)
+    report = json.loads(storage.read_bytes(storage.join(storage.absolute(output), "report/report.json")))
+    for name, rows in report["evaluation"].items():
+        row = rows[ALL]
+        _say(f"{name}: {row['bytes_per_token'] or 0:.3f} bytes/token on held-out text, {row['vocab_size']:,} ids")
     for name, splits in accounting["packed"].items():
         for split, row in splits.items():
             lost = "".join(f", {count:,} lost ({reason})" for reason, count in row["tokens_lost"].items())

@@ -18,8 +18,7 @@ from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.spec import JobSpec, SourceSpec, TokenizerSpec
-from pipeline.stages.shard import ListedFile, Shard, plan_shards, usual_shard_bytes
-from pipeline.stages.source import FileRange, ReadOptions
+from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.tokenizer import load_tokenizer
 
 REVISION = 1

@@ -78,17 +78,24 @@ def render_html(report: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(report=report, plot=Markup(_plot(report["evaluation"])), ALL=ALL)
+    sources = _shown_sources(report["evaluation"])
+    plot = Markup(_plot(report["evaluation"], sources))
+    return environment.get_template("report.html").render(report=report, plot=plot, sources=sources)
 
 
-def _plot(evaluation: dict[str, dict[str, Any]]) -> str:
+def _shown_sources(evaluation: dict[str, dict[str, Any]]) -> list[str]:
+    """Every source with held-out text, and all together if there are several."""
+    rows = list(next(iter(evaluation.values()), {}))
+    return rows if len(rows) > 2 else rows[:1]
+
+
+def _plot(evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
     """Bytes per token by source, a bar for each tokenizer, as SVG; empty if nothing was held out."""
     if not evaluation:
         return ""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    sources = list(next(iter(evaluation.values())))
     mpl.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(max(6.0, 1.2 * len(sources) * len(evaluation)), 3.6), layout="constrained")
     axes = figure.subplots()

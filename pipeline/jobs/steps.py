@@ -36,9 +36,9 @@ from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
 from pipeline.stages.pack import pack, to_batches
-from pipeline.stages.shard import Shard
+from pipeline.stages.shard import ReadOptions, Shard
 from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
-from pipeline.stages.source import ReadOptions, coalesce, read_documents
+from pipeline.stages.source import coalesce, read_documents
 from pipeline.tokenizer import ForeignTokenizer, Tokenizer, load_tokenizer
 from pipeline.trainers.bpe import BpeOptions, train_bpe
 

@@ -1,12 +1,42 @@
-"""Cut a listing into shards of about equal size: pure arithmetic over names and sizes."""
+"""What a shard is, and how a listing is cut into shards of about equal size: arithmetic over names and sizes."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from pipeline.stages.source import FileRange, ReadOptions
+import pyarrow as pa
+
+Format = Literal["jsonl", "parquet", "arrow", "txt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How the files of a source are read; see ``spec.SourceSpec``."""
+
+    format: Format
+    text_column: str = "text"
+    id_column: str | None = None
+    documents: Literal["file", "line"] = "file"
+    errors: Literal["stop", "replace", "skip"] = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRange:
+    """A file, or a part of it: ``[start, stop)`` in bytes of a plain file or row groups of a parquet file; None: all."""
+
+    uri: str
+    name: str
+    num_bytes: int
+    start: int | None = None
+    stop: int | None = None
+
+    def ids_at(self, places: Iterable[int]) -> pa.LargeStringArray:
+        """The default ids of documents: the file's name, and their rows or the bytes where their lines start."""
+        return pa.array([f"{self.name}:{place}" for place in places], type=pa.large_string())
+
 
 COMPRESSION_RATIO = 4
 """How much larger a compressed stream is taken to be than its file; only balances the shards."""

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.shard import ListedFile, Shard, can_split_lines, plan_shards, usual_shard_bytes
-from pipeline.stages.source import ReadOptions
+from pipeline.stages.shard import ListedFile, ReadOptions, Shard, can_split_lines, plan_shards, usual_shard_bytes
 from tests import reference
 
 MIB = 1 << 20

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError
 from pipeline.schema import DOCUMENTS
-from pipeline.stages.source import FileRange, ReadOptions, coalesce, read_documents
+from pipeline.stages.shard import FileRange, ReadOptions
+from pipeline.stages.source import coalesce, read_documents
 
 Documents = list[tuple[str, str]]
 
@@ -648,7 +649,8 @@ def test_coalesce_keeps_every_document_in_order():
 _MEASURE = """
 import resource, sys
 from collections import Counter
-from pipeline.stages.source import FileRange, ReadOptions, read_documents
+from pipeline.stages.shard import FileRange, ReadOptions
+from pipeline.stages.source import read_documents
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def count(path, options):
