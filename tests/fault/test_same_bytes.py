@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import signal
 import subprocess
@@ -103,7 +102,7 @@ def _wait_for_receipt(output: Path, step: str, process: subprocess.Popen[bytes],
     folder = output / "_work/receipts" / step
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
-        if folder.is_dir() and any(name.endswith(".json") and not name.startswith(".") for name in os.listdir(folder)):
+        if any(True for _ in folder.rglob("[!.]*.json")):
             return
         time.sleep(0.001)
 
