@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrow import Rows
-from pipeline.errors import ArtifactError, SpecError
+from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.kernels.split import SplitTables, lookahead_bits, split_some
 from pipeline.regex import compile_regex
 from pipeline.regex_syntax import UnsupportedRegex
@@ -53,6 +53,10 @@ WORDS_AT_ONCE = 1 << 20
 """Words per chunk that the splitter yields: bounds memory whatever the length of a document."""
 
 
+OUTSIDE_BYTES = 32 << 20
+"""The longest document for the splitter of ``tokenizers``."""
+
+
 class _Cutter(Protocol):
     def cut(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]: ...
 
@@ -84,6 +88,12 @@ class _OutsideCutter:
         for start, stop in zip(rows.offsets[:-1].tolist(), rows.offsets[1:].tolist(), strict=True):
             if start == stop:
                 continue
+            if stop - start > OUTSIDE_BYTES:
+                raise DataError(
+                    f"a document of {stop - start:,} bytes: the regex {self.pattern!r} runs in the splitter of `tokenizers`, "
+                    f"which needs over 100 times as much memory and is given at most {OUTSIDE_BYTES:,} bytes; use a preset "
+                    "or a regex that compiles, or drop such documents with the length filter"
+                )
             pieces = split.pre_tokenize_str(rows.values[start:stop].tobytes().decode())
             yield start, start + np.cumsum([len(piece.encode()) for piece, _ in pieces], dtype=np.int64)
 
@@ -191,6 +201,10 @@ class Pretokenizer:
             pattern = split.get("pattern", {}).get("Regex")
             if split.get("type") != "Split" or pattern is None or split["behavior"] != "Isolated" or split["invert"]:
                 raise ArtifactError(f"its pre-tokenizer has a part that is not an isolating regex: {split.get('type')}")
+            try:
+                _outside_split(pattern)
+            except Exception as error:  # tokenizers raises plain Exception
+                raise ArtifactError(f"its pre-tokenizer has a regex that is none: {error}") from error
             patterns.append(pattern)
         return Pretokenizer((*patterns, GPT2_REGEX) if last.get("use_regex", True) else tuple(patterns))
 

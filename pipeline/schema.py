@@ -33,6 +33,11 @@ def merged_counts(sources: Sequence[str]) -> pa.Schema:
     return pa.schema([pa.field("word", pa.large_binary(), nullable=False), *counts])
 
 
+def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """What packed ids are stored in: uint16 if every id is at most 65,535."""
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
 def token_rows(dtype: type[np.generic]) -> pa.Schema:
     """Encoded documents on their way to a bucket; one record batch a bucket. ``key``: their place in the shuffle."""
     ids = pa.large_list(pa.field("item", pa.from_numpy_dtype(dtype), nullable=False))

@@ -18,7 +18,7 @@ from pipeline.pretokenizer import PRESETS, Pretokenizer
 
 Errors = Literal["stop", "replace", "skip"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -30,7 +30,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{what} is {name!r}; letters, digits, '.', '_' and '-' are allowed, for it names files")
+        raise ValueError(f"{what} is {name!r}; up to 100 letters, digits, '.', '_' and '-' are allowed, for it names files")
 
 
 def _check_distinct(what: str, names: list[str]) -> None:

@@ -7,21 +7,28 @@ becomes ``ArtifactError``.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
+import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import ArtifactError, StorageError
+from pipeline.errors import ArtifactError, SpecError, StorageError
 
 _MAGIC = set("*?[")
+
+_STORE_PACKAGES = {"botocore", "aiobotocore", "s3fs", "aiohttp", "gcsfs", "adlfs", "azure", "google"}
+"""Whose errors are the store's, though they are no OSError."""
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -63,10 +70,19 @@ def _mapped(uri: str, action: str) -> Iterator[None]:
         raise ArtifactError(f"{uri}: not found") from error
     except OSError as error:
         raise _storage_error(uri, action, error) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in _STORE_PACKAGES:
+            raise StorageError(f"{uri}: cannot {action}: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:
-    fs, path = url_to_fs(uri, use_listings_cache=False)
+    if "\0" in uri:
+        raise SpecError(f"{uri!r}: a path cannot hold a NUL")
+    try:
+        fs, path = url_to_fs(uri, use_listings_cache=False)
+    except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+        raise SpecError(f"{uri}: {error}") from error
     return fs, path
 
 
@@ -81,7 +97,10 @@ def list_files(pattern: str) -> list[StoredFile]:
     with _mapped(pattern, "list"):
         fs, path = _filesystem(pattern)
         is_pattern = bool(_MAGIC & set(path)) and not fs.exists(path)
-        found = fs.glob(path, detail=True) if is_pattern else {path: fs.info(path)} if fs.exists(path) else {}
+        try:
+            found = fs.glob(path, detail=True) if is_pattern else {path: fs.info(path)}
+        except FileNotFoundError:
+            found = {}
     prefix = fixed_part(path) if is_pattern else path[: path.rfind("/") + 1]
     is_local = isinstance(fs, LocalFileSystem)
     wants_hidden = any(part.startswith(".") for part in path[len(prefix) :].split("/"))
@@ -92,13 +111,26 @@ def list_files(pattern: str) -> list[StoredFile]:
         is_file = os.path.isfile(full) if is_local else info["type"] == "file"  # through symbolic links too
         if not is_file or (not wants_hidden and any(part.startswith(".") for part in name.split("/"))):
             continue
-        if is_local:
-            stat = os.stat(full)
-            files.append(StoredFile(full, name, stat.st_size, str(stat.st_mtime)))
-        else:
-            version = str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or "")
-            files.append(StoredFile(fs.unstrip_protocol(full) + chain, name, int(info["size"]), version))
+        uri = full if is_local else fs.unstrip_protocol(full) + chain
+        files.append(dataclasses.replace(stat(full) if is_local else _stored(uri, info), uri=uri, name=name))
     return sorted(files, key=lambda file: file.uri)
+
+
+def _stored(uri: str, info: dict[str, Any]) -> StoredFile:
+    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
+    if isinstance(version, datetime):  # some stores give the same time as a number when they list
+        version = version.timestamp()
+    return StoredFile(uri, uri.rsplit("/", 1)[-1], int(info["size"]), str(version))
+
+
+def stat(uri: str) -> StoredFile:
+    """A file as it is now, through symbolic links."""
+    with _mapped(uri, "look up"):
+        fs, path = _filesystem(uri)
+        if isinstance(fs, LocalFileSystem):
+            found = os.stat(path)
+            return StoredFile(uri, os.path.basename(path), found.st_size, str(found.st_mtime_ns))
+        return _stored(uri, fs.info(path))
 
 
 @contextlib.contextmanager
@@ -149,7 +181,7 @@ def exists(uri: str) -> bool:
 def absolute(uri: str) -> str:
     """The URI as any process on this machine understands it, whatever its working directory; one spelling for each."""
     plain = uri.removeprefix("file://")
-    return plain if "://" in plain else os.path.abspath(plain)
+    return plain if "://" in plain else os.path.abspath(os.path.expanduser(plain))
 
 
 class Sink:
@@ -251,7 +283,8 @@ def remove_temporaries(root: str) -> None:
     if isinstance(fs, LocalFileSystem):
         with _mapped(root, "clean up"):
             for temporary in Path(path).rglob(".*.tmp"):
-                temporary.unlink(missing_ok=True)
+                if _is_abandoned(temporary):
+                    temporary.unlink(missing_ok=True)
 
 
 def sha256_of(uri: str) -> tuple[int, str]:
@@ -267,7 +300,21 @@ def sha256_of(uri: str) -> tuple[int, str]:
 
 def _temporary(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    return os.path.join(folder, f".{name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether the process that was writing has ended: known if it ran here; elsewhere, after a day."""
+    *_, host, process, _, _ = temporary.name.split(".")
+    if host != socket.gethostname().split(".")[-1]:
+        return time.time() - temporary.stat().st_mtime > 86_400
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return int(process) == os.getpid()
 
 
 def _sync_folder(path: str) -> None:

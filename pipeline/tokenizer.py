@@ -30,6 +30,7 @@ from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
+from pipeline.schema import id_type
 
 CACHE_ENTRIES = 1 << 18
 CACHE_BYTES = 1 << 23
@@ -71,7 +72,7 @@ class Tokenizer:
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """The type packed ids are stored in: uint16 if every id is at most 65,535."""
-        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+        return id_type(self.vocab_size)
 
     def id_of(self, token: str) -> int:
         """The id of a special token or a spelling; KeyError if there is none."""
@@ -134,6 +135,14 @@ class Tokenizer:
         values = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
         return list_array(pa.array(values.view(np.uint32)), id_stops)
 
+    def num_unknown_bytes(self, texts: Texts) -> int:
+        """How many bytes of the texts have no id, so that encoding leaves them out (``initial_alphabet: seen``)."""
+        is_unknown = self._tables.byte_ids < 0
+        if not is_unknown.any():
+            return 0
+        rows = rows_of(normalize(_as_array(texts), self.normalizer))
+        return int(is_unknown[rows.values[: rows.num_bytes]].sum())
+
     def encode(self, text: str) -> list[int]:
         """The ids of one text.
 
@@ -168,6 +177,9 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes the ids stand for, special tokens as their own text; IndexError for an id beyond the vocabulary."""
+        ids = list(ids)
+        if ids and min(ids) < 0:
+            raise IndexError(f"{min(ids)} is not an id")
         return b"".join(self._spellings[token_id] for token_id in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -262,7 +274,7 @@ class Tokenizer:
             raise ArtifactError(f"{file}: cannot be read as a tokenizer: {error}") from error
         own = file.with_name("tokenmill.json")
         try:
-            options = json.loads(own.read_text())["options"] if own.is_file() else {}
+            options = json.loads(own.read_text(encoding="utf-8"))["options"] if own.is_file() else {}
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{own}: damaged: {error}") from error
         try:
@@ -298,6 +310,9 @@ def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
         raise ArtifactError("its ids are not 0, 1, 2, … without a gap")
     if strange := [t for t in vocab if t not in specials and not all(c in BYTE_OF_CHAR for c in t)]:
         raise ArtifactError(f"its token {strange[0]!r} is not spelled in byte-level characters")
+    for left, right in merges:
+        if not {left, right, left + right} <= vocab.keys():
+            raise ArtifactError(f"its merge of {left!r} and {right!r} uses or makes a token that is not in its vocabulary")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
     return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options)

@@ -52,6 +52,9 @@ def account(job: Job, receipts: Receipts) -> dict[str, Any]:
             figures[key] += report[key]
         for reason, count in report["tokens_lost"].items():
             figures["tokens_lost"][reason] = figures["tokens_lost"].get(reason, 0) + count
+    for receipt in receipts["encode"].values():
+        for split, figures in packed[receipt.report["tokenizer"]].items():
+            figures["unknown_bytes"] = figures.get("unknown_bytes", 0) + receipt.report["unknown_bytes"][split]
     _check(packed, kept, receipts)
     return {"sources": sources, "kept": kept, "packed": packed}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline import __version__, storage
 from pipeline.byte_level import BYTE_OF_CHAR
@@ -215,7 +215,7 @@ def _status(args: argparse.Namespace) -> None:
     if args.json:
         _print_json({"finished": finished, "steps": rows})
         return
-    for row in rows:
+    for row in [] if finished else rows:
         _say(f"{row['step']:<9} {row['done']}/{'?' if row['total'] is None else row['total']}")
     _say("finished" if finished else "not finished: run the same command again to go on")
 
@@ -261,7 +261,9 @@ def _compare(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(rows)
         return
-    table = Table("tokenizer", "vocabulary", "tokens", "bytes/token", "tokens/word", "vocabulary used")
+    table = Table(
+        Column("tokenizer", overflow="fold"), "vocabulary", "tokens", "bytes/token", "tokens/word", "vocabulary used"
+    )
     for row in rows:
         table.add_row(
             row["tokenizer"],

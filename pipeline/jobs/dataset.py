@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline import storage
 from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.tasks import Job
+from pipeline.schema import id_type
 from pipeline.spec import PackSpec
 
 
@@ -24,7 +26,7 @@ def describe_data_set(
         key=lambda entry: str(entry["path"]),
     )
     trained = receipts["train"][name].report
-    id_type = "uint16" if trained["vocab_size"] <= 1 << 16 else "uint32"
+    id_name = np.dtype(id_type(trained["vocab_size"])).name
     fingerprint = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()[:16]
     state: dict[str, Any] = {
         "_data_files": [{"filename": entry["path"].rsplit("/", 1)[1]} for entry in files],
@@ -40,7 +42,7 @@ def describe_data_set(
         "dataset_name": job.spec.name,
         "features": {
             "input_ids": {
-                "feature": {"dtype": id_type, "_type": "Value"},
+                "feature": {"dtype": id_name, "_type": "Value"},
                 "length": spec.sequence_length,
                 "_type": "List",
             },
@@ -56,7 +58,7 @@ def describe_data_set(
         },
     }
     card = _templates().get_template("card.md").render(
-        job=job.spec, spec=spec, name=name, split=split, figures=figures, trained=trained, id_type=id_type,
+        job=job.spec, spec=spec, name=name, split=split, figures=figures, trained=trained, id_type=id_name,
         num_files=len(files), num_bytes=sum(entry["bytes"] for entry in files),
         
     )  # fmt: skip

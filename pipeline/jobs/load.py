@@ -63,7 +63,7 @@ def load_spec(path: str, overrides: Sequence[str] = ()) -> JobSpec:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem).split("\n")[0]
         raise SpecError(f"{path}{line}: not valid YAML: {problem}") from error
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(root, dict):
         raise SpecError(f"{path}: a mapping with name, output, sources and tokenizers is expected")
@@ -79,6 +79,7 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
     except (TypeError, ValueError, RecursionError) as error:
         raise SpecError(f"the spec is not made of names, values and lists: {error}") from error
     _expand_shorthands(root)
+    root = _without_nulls(root)
     try:
         spec = _ADAPTER.validate_json(json.dumps(root), strict=True)
     except ValidationError as error:
@@ -127,7 +128,7 @@ def _apply(root: dict[str, Any], override: str) -> None:
             raise SpecError(f"--set {override!r}: {key!r} is a value, nothing can be set inside it")
     try:
         parsed = YAML(typ="safe", pure=True).load(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"--set {override!r}: the value is not valid YAML; put it in quotes") from error
     if isinstance(node, list):
         node[_index(node, keys[-1], override)] = parsed
@@ -152,6 +153,13 @@ def _expand_shorthands(root: dict[str, Any]) -> None:
     pack = root.get("pack")
     if isinstance(pack, dict) and pack.get("shuffle") == "none":
         pack["shuffle"] = None
+
+
+def _without_nulls(value: Any) -> Any:
+    """A key without a value (``filters:``) is as good as none; only ``shuffle`` means something by it."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None or k == "shuffle"}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _items(root: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -217,7 +225,8 @@ def _explain(error: dict[str, Any], root: dict[str, Any]) -> str:
         return prefix + str(error["ctx"]["error"])
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return f"{path} is {found!r}; {nearest(str(found), allowed)} (allowed: {', '.join(allowed)})"
+        hint = nearest(str(found), allowed)
+        return f"{path} is {found!r}; {hint}" + ("" if hint.startswith("allowed") else f" (allowed: {', '.join(allowed)})")
     if kind in _EXPECTED:
         return f"{path} is {found!r}; {_EXPECTED[kind]} is expected"
     return f"{path} is {found!r}: {error['msg']}"

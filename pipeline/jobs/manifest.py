@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.jobs.plan import Plan
 from pipeline.jobs.report import make_report, render_html
 from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.tasks import FORMAT_VERSION, Job
+
+logger = logging.getLogger(__name__)
 
 Manifest = dict[str, Any]
 
@@ -45,8 +48,23 @@ def _success(manifest: bytes) -> bytes:
 
 
 def is_finished(job: Job, plan: Plan) -> bool:
-    """Whether the run of this plan has come to its end."""
-    return storage.exists(job.path("_SUCCESS")) and read_manifest(job.output)["fingerprint"] == plan.fingerprint
+    """Whether the run of this plan has come to its end, and what it made is all there.
+
+    If something is gone, or two runs that ended at once left a manifest that is not that of ``_SUCCESS``, ``_SUCCESS``
+    is deleted: the run goes on and closes again.
+    """
+    if not storage.exists(job.path("_SUCCESS")):
+        return False
+    try:
+        manifest = read_manifest(job.output)
+        for entry in manifest["artifacts"]:
+            if storage.size_of(job.path(entry["path"])) != entry["bytes"]:
+                raise ArtifactError(f"{job.path(entry['path'])}: gone or cut off")
+    except ArtifactError as error:
+        logger.warning("%s; the run goes on", error)
+        storage.remove(job.path("_SUCCESS"))
+        return False
+    return bool(manifest["fingerprint"] == plan.fingerprint)
 
 
 def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str, Any]) -> Manifest:

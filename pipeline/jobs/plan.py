@@ -95,7 +95,7 @@ def make_plan(spec: JobSpec) -> Plan:
     )
     passes = {p.name: p for p in map(counting_pass, spec.tokenizers)}
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
-    compare = [_hash_tokenizer(storage.absolute(uri)) for uri in spec.evaluate.compare]
+    compare = [_hash_tokenizer(tokenizer_json(uri)) for uri in spec.evaluate.compare]
     identity = {
         "spec": to_dict(spec),
         "inputs": inputs,
@@ -138,7 +138,14 @@ def settle_plan(spec: JobSpec) -> Plan:
             f"output is {spec.output}, which belongs to another job: {_difference(stored, plan)}. "
             "Name another output, or delete that directory to start again"
         )
-    return stored
+    # The same files may lie elsewhere by now: they are read where they were just listed.
+    uris = {(shard.source, part.name): part.uri for shard in plan.shards for part in shard.parts}
+    return dataclasses.replace(stored, shards=tuple(_relocated(shard, uris) for shard in stored.shards))
+
+
+def _relocated(shard: Shard, uris: dict[tuple[int, str], str]) -> Shard:
+    parts = (dataclasses.replace(part, uri=uris[shard.source, part.name]) for part in shard.parts)
+    return dataclasses.replace(shard, parts=tuple(parts))
 
 
 def to_json(plan: Plan) -> bytes:
@@ -196,9 +203,26 @@ def _list_source(source: SourceSpec, index: int, output: str) -> list[storage.St
         files = [dataclasses.replace(file, name=file.uri.removeprefix(root)) for file in files]
         files = [file for file in files if not file.uri.startswith(output + "/") and not _is_excluded(file.name, source)]
         if not files:
-            raise SpecError(f"sources[{index}].uris[{number}] is {uri!r}, which matches no file")
+            raise SpecError(f"sources[{index}].uris[{number}] is {uri!r}, which matches no file outside the output")
+        for file in files:
+            if not _is_encodable(file.uri):
+                raise SpecError(f"sources[{index}].uris[{number}] matches {file.uri!r}, whose name is not UTF-8; rename it")
         found |= {file.uri: file for file in files}
     return sorted(found.values(), key=lambda file: (file.name, file.uri))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def tokenizer_json(uri: str) -> str:
+    """The tokenizer.json that a path means: itself, or the one in a directory."""
+    path = storage.absolute(uri).rstrip("/")
+    return path if path.endswith(".json") else storage.join(path, "tokenizer.json")
 
 
 def _hash_tokenizer(uri: str) -> str:
@@ -247,7 +271,9 @@ def _with_row_groups(file: storage.StoredFile, source: SourceSpec, options: Read
             except pa.ArrowInvalid as error:
                 raise DataError(f"{file.uri}: cannot be read as parquet: {error}") from error
             groups = tuple(footer.row_group(g).total_byte_size for g in range(footer.num_row_groups))
-    return ListedFile(uri=file.uri, name=f"{source.name}/{file.name}", num_bytes=file.num_bytes, row_groups=groups)
+    return ListedFile(
+        uri=file.uri, name=f"{source.name}/{file.name}", num_bytes=file.num_bytes, version=file.version, row_groups=groups
+    )
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

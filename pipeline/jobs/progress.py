@@ -41,6 +41,7 @@ class Progress:
         self._bytes_done = self._tokens = 0
         self._started = self._shown_at = time.monotonic()
         self._retries = 0
+        self._shown_done = -1
         if self._done and missing:
             self._show()
 
@@ -58,7 +59,8 @@ class Progress:
 
     def finish(self) -> None:
         """The step has ended."""
-        self._show()
+        if self._shown_done != self._done or self._is_terminal:
+            self._show()
         if self._is_terminal:
             self._stream.write("\n")
 
@@ -78,6 +80,7 @@ class Progress:
         }
 
     def _show(self) -> None:
+        self._shown_done = self._done
         figures = self._figures()
         if self._as_json:
             self._stream.write(json.dumps(figures) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -48,6 +49,7 @@ class LocalRunner:
                     raise gave_up(task, attempt + 1, error) from error
                 self.retries += 1
                 logger.warning("%s: %s; trying again", task.label, error)
+                time.sleep(min(0.2 * 2**attempt, 10))
         raise AssertionError("unreachable")
 
     def close(self) -> None:

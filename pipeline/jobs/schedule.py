@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline import storage
-from pipeline.jobs.plan import Plan, counting_pass
+from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json
 from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task
 from pipeline.stages.shard import Shard
@@ -97,7 +96,7 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
 def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     trained = [_trained(tokenizer.name, receipts) for tokenizer in job.spec.tokenizers]
     others = [
-        TokenizerRef(f"compare/{index}", plan.compare[index], storage.absolute(uri))
+        TokenizerRef(f"compare/{index}", plan.compare[index], tokenizer_json(uri))
         for index, uri in enumerate(job.spec.evaluate.compare)
     ]
     tasks = []

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.arrow import list_array, list_rows, rows_of
-from pipeline.errors import ArtifactError, SpecError
+from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.plan import CountingPass
 from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
 from pipeline.normalizer import normalize
@@ -36,7 +36,7 @@ from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
 from pipeline.stages.pack import pack, to_batches
-from pipeline.stages.shard import ReadOptions, Shard
+from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.tokenizer import ForeignTokenizer, Tokenizer, load_tokenizer
@@ -116,8 +116,17 @@ class _Batch:
 
 def _iter_raw(source: ShardInput, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     for part in source.shard.parts:
+        _check_unchanged(part)
         with storage.open_input(part.uri) as file:
             yield from read_documents(file, part, source.options, dropped)
+        _check_unchanged(part)
+
+
+def _check_unchanged(part: FileRange) -> None:
+    """DataError if the file is not the one the plan was made of: what is counted and what is packed must be the same."""
+    found = storage.stat(part.uri)
+    if (found.num_bytes, found.version) != (part.num_bytes, part.version):
+        raise DataError(f"{part.uri}: has changed since the plan was made; put the old file back, or name another output")
 
 
 def _iter_documents(job: Job, source: ShardInput, dropped: Counter[str]) -> Iterator[_Batch]:
@@ -345,6 +354,7 @@ def encode_shard(
     loaded = _trained(job, tokenizer)
     append = None if spec.append is None else loaded.id_of(spec.append)
     schema = token_rows(loaded.dtype)
+    unknown = Counter[str]()
     documents, tokens, at = Counter[str](), Counter[str](), {split: buckets[split].first_byte for split in SPLITS}
     keys: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in SPLITS}
     rows: dict[str, list[pa.Array]] = {split: [] for split in SPLITS}
@@ -357,6 +367,7 @@ def encode_shard(
         keys[batch.split].append(order)
         rows[batch.split].append(ids.cast(schema.field("ids").type))
         documents[batch.split] += len(ids)
+        unknown[batch.split] += loaded.num_unknown_bytes(batch.texts)
         tokens[batch.split] += len(ids.values)
     for split in SPLITS:
         key = np.concatenate([*keys[split], np.empty(0, dtype=np.uint64)])
@@ -371,6 +382,7 @@ def encode_shard(
         "tokenizer": tokenizer.name,
         "documents": {split: documents[split] for split in SPLITS},
         "tokens": {split: tokens[split] for split in SPLITS},
+        "unknown_bytes": {split: unknown[split] for split in SPLITS},
     }
 
 

@@ -18,6 +18,7 @@ from pipeline.stages.shard import FileRange, ReadOptions
 
 _READ_BYTES = 4 << 20
 _COMPRESSED_BYTES = 256 << 10
+_BOM = b"\xef\xbb\xbf"
 
 
 def _compression(name: str) -> str | None:
@@ -141,10 +142,12 @@ def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
     """A document a line of JSON; what the fast decoder refuses goes line by line, to be judged or named."""
     decoder = msgspec.json.Decoder(_row_type(options))
     for first, lines in _iter_line_blocks(file, part):
+        if first == 0 and lines.startswith(_BOM):
+            first, lines = len(_BOM), lines[len(_BOM) :]
         starts = _line_starts(lines)
         try:
             rows: list[Any] = decoder.decode_lines(lines)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             rows = []
         if len(rows) == len(starts) and _are_objects(lines, starts):
             texts = pa.array([row.text for row in rows], type=pa.large_string()).cast(pa.large_binary())
@@ -194,12 +197,12 @@ def _slow_json_rows(
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: not JSON: {error}") from error
             ids.append(_json_id(row, f"{part.name}:{at}", where, options))
-            texts.append(_json_text(row, where, options))
+            texts.append(_json_text(row, _is_utf8(line), where, options))
         at += len(line) + 1
     return pa.array(ids, type=pa.large_string()), pa.array(texts, type=pa.large_binary())
 
 
-def _json_text(row: Any, where: str, options: ReadOptions) -> bytes | None:
+def _json_text(row: Any, is_utf8: bool, where: str, options: ReadOptions) -> bytes | None:
     if not isinstance(row, dict):
         raise DataError(f"{where}: a JSON object is expected, not {type(row).__name__}")
     if options.text_column not in row:
@@ -215,6 +218,8 @@ def _json_text(row: Any, where: str, options: ReadOptions) -> bytes | None:
         return text.encode()
     # Bytes that were not UTF-8 come back as they were; a surrogate that JSON itself spelled out becomes three bytes
     # that are not UTF-8 either. The policy for invalid UTF-8 then decides about both.
+    if is_utf8:
+        return text.encode("utf-8", errors="surrogatepass")
     return b"".join(
         bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else c.encode("utf-8", errors="surrogatepass") for c in text
     )
@@ -224,6 +229,14 @@ def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
         return False
     return True
 

@@ -30,6 +30,7 @@ class FileRange:
     uri: str
     name: str
     num_bytes: int
+    version: str = ""
     start: int | None = None
     stop: int | None = None
 
@@ -69,6 +70,7 @@ class ListedFile:
     uri: str
     name: str
     num_bytes: int
+    version: str = ""
     row_groups: tuple[int, ...] = ()
 
 
@@ -82,7 +84,9 @@ def _pieces(file: ListedFile, options: ReadOptions, shard_bytes: int) -> list[tu
     """A file as ranges of at most about ``shard_bytes``, each with its size."""
 
     def part(start: int | None = None, stop: int | None = None) -> FileRange:
-        return FileRange(uri=file.uri, name=file.name, num_bytes=file.num_bytes, start=start, stop=stop)
+        return FileRange(
+            uri=file.uri, name=file.name, num_bytes=file.num_bytes, version=file.version, start=start, stop=stop
+        )
 
     if can_split_lines(file.uri, options) and file.num_bytes > shard_bytes:
         num_ranges = -(-file.num_bytes // shard_bytes)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
@@ -19,6 +20,8 @@ TABLE_ROWS = 1024
 def _pick_columns(schema: pa.Schema, part: FileRange, options: ReadOptions) -> list[str]:
     wanted = [options.text_column] + ([options.id_column] if options.id_column else [])
     for name in wanted:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{part.uri}: {schema.names.count(name)} columns are called {name!r}; rename all but one")
         if name not in schema.names:
             remedy = _REMEDY[name == options.text_column]
             raise DataError(f"{part.uri}: no column {name!r}; its columns are {', '.join(schema.names)}. {remedy}")
@@ -82,11 +85,30 @@ def read_parquet(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iter
                 first_row += len(batch)
 
 
+def _check_structure(column: pa.Array) -> None:
+    """ArrowInvalid if offsets or indices lead out of the array, as those of a damaged file may; UTF-8 is judged later."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "Invalid UTF8" not in str(error):
+            raise
+        if isinstance(column, pa.DictionaryArray):
+            column.indices.validate(full=True)
+            if len(column) and not 0 <= pc.min(column.indices).as_py() <= pc.max(column.indices).as_py() < len(
+                column.dictionary
+            ):
+                raise
+
+
 def read_arrow(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
     """Rows of an Arrow IPC file or stream."""
     first_row = 0
     with _arrow_errors(part, "Arrow IPC"):
         is_file = file.read(6) == b"ARROW1"
+        if not is_file and part.num_bytes:
+            file.seek(max(part.num_bytes - 4, 0))
+            if file.read() != bytes(4):  # Arrow itself takes a stream that just stops for one that has ended
+                raise DataError(f"{part.uri}: cannot be read as Arrow IPC: the stream has no end mark; copy the file again")
         file.seek(0)
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
         columns = _pick_columns(reader.schema, part, options)
@@ -94,6 +116,8 @@ def read_arrow(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
         for batch in batches:
             for start in range(0, len(batch), TABLE_ROWS):
                 piece = batch.slice(start, TABLE_ROWS).select(columns)
+                for column in piece.columns:
+                    _check_structure(column)
                 yield _table_rows(piece, first_row, part, options)
                 first_row += len(piece)
 
@@ -103,7 +127,7 @@ def _arrow_errors(part: FileRange, what: str) -> Iterator[None]:
     """What Arrow says of a damaged file, as a DataError with the file's name."""
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(f"{part.uri}: cannot be read as {what}: {error}") from error

@@ -86,7 +86,7 @@ def test_an_unknown_key_at_each_level(path, hint):
     ("path", "value", "message"),
     [
         ("name", 5, "name is 5; a string is expected"),
-        ("name", None, "name is None; a string is expected"),
+        ("name", None, "name is missing"),
         ("output", ["a"], "output is ['a']; a string is expected"),
         ("sources", "web", "sources is 'web'; a list is expected"),
         ("sources", {"name": "web"}, "sources is {'name': 'web'}; a list is expected"),

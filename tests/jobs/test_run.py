@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import json
 import re
 import shutil
@@ -21,9 +22,10 @@ import tokenizers
 from pipeline.errors import ArtifactError, DataError, StorageError, TaskFailed
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.manifest import verify
-from pipeline.jobs.plan import make_plan
+from pipeline.jobs.plan import make_plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
+from pipeline.jobs.runner import LocalRunner
 from pipeline.tokenizer import Tokenizer
 
 EOS = "<|endoftext|>"
@@ -687,3 +689,92 @@ def test_an_output_below_a_file(run, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises((StorageError, TaskFailed), match=rf"{tmp_path}/file/out/plan\.json: cannot write"):
         run({"output": str(tmp_path / "file" / "out")})
+
+
+class _MeddlingRunner(LocalRunner):
+    """Changes an input after the count step, as a careless colleague would."""
+
+    def __init__(self, path, change):
+        super().__init__(max_retries=0)
+        self._path, self._change = path, change
+
+    def run(self, job, tasks):
+        if tasks and tasks[0].step == "encode":
+            self._path.write_bytes(self._change(self._path.read_bytes()))
+        return super().run(job, tasks)
+
+
+def test_an_input_that_changes_during_the_run_is_refused(tmp_path):
+    """The same documents in number, other words: the tokenizer would be of one text and the shards of another."""
+    path = tmp_path / "corpus.txt"
+    path.write_text("alpha beta\n" * 500)
+    spec = parse_spec(
+        {
+            "name": "x",
+            "output": str(tmp_path / "out"),
+            "sources": [{"name": "main", "uris": [str(path)], "documents": "line"}],
+            "tokenizers": [{"name": "tok", "vocab_size": 260}],
+            "pack": {"tokenizers": ["tok"]},
+            "execution": {"address": "local"},
+        }
+    )
+    runner = _MeddlingRunner(path, lambda content: content.replace(b"alpha", b"omega"))
+    with pytest.raises(DataError, match=rf"{path}: has changed since the plan was made"):
+        run_job(spec, Progress(io.StringIO()), runner)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_finished_run_that_lost_an_artifact_makes_it_again(run, hashes):
+    first = run()
+    before = hashes(first.out)
+    shutil.rmtree(first.out / "packed")
+    assert run().accounting == first.accounting
+    assert hashes(first.out) == before
+
+
+def test_a_manifest_that_is_not_that_of_success_is_closed_again(run, hashes):
+    """Two runs that end at once may leave the manifest of one and the _SUCCESS of the other."""
+    first = run()
+    before = hashes(first.out)
+    (first.out / "_SUCCESS").write_text("0" * 64 + "\n")
+    assert run().accounting == first.accounting
+    assert hashes(first.out) == before
+    assert verify(str(first.out), lambda path: None) > 0
+
+
+def test_a_corpus_may_move_between_plan_and_run(tmp_path):
+    def spec(home):
+        return parse_spec(
+            {
+                "name": "x",
+                "output": str(tmp_path / "out"),
+                "sources": [{"name": "main", "uris": [f"{home}/*.txt"], "documents": "line"}],
+                "tokenizers": [{"name": "tok", "vocab_size": 260}],
+                "execution": {"address": "local"},
+            }
+        )
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/a.txt").write_text("alpha beta\n" * 500)
+    settle_plan(spec(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert run_job(spec(tmp_path / "there"), Progress(io.StringIO())).manifest["accounting"]["kept"]["train"] > 0
+
+
+def test_bytes_without_an_id_are_counted(tmp_path):
+    """With the alphabet of what training saw, a held-out byte may have no id; as in `tokenizers` it is left out."""
+    (tmp_path / "corpus.txt").write_text("".join(f"abab{chr(0x4E00 + i)}\n" for i in range(300)))
+    spec = parse_spec(
+        {
+            "name": "x",
+            "output": str(tmp_path / "out"),
+            "sources": [{"name": "main", "uris": [str(tmp_path / "corpus.txt")], "documents": "line"}],
+            "tokenizers": [{"name": "tok", "vocab_size": 200, "initial_alphabet": "seen"}],
+            "holdout": {"fraction": 0.97},
+            "pack": {"tokenizers": ["tok"]},
+            "execution": {"address": "local"},
+        }
+    )
+    packed = run_job(spec, Progress(io.StringIO())).manifest["accounting"]["packed"]["tok"]
+    assert packed["train"]["unknown_bytes"] == 0
+    assert packed["holdout"]["unknown_bytes"] > 0

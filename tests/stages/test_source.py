@@ -424,11 +424,53 @@ def test_an_arrow_stream_cut_inside_a_message_is_refused(keep):
         read(cut, "a", format="arrow")
 
 
-def test_an_arrow_stream_without_its_end_marker_is_read():
-    """The format allows it: a producer may just close the stream."""
-    content = arrow_stream(pa.table({"text": ["a", "b"]}))
-    assert content.endswith(b"\xff\xff\xff\xff\0\0\0\0")
-    assert texts_of(content[:-8], "a", format="arrow") == ["a", "b"]
+@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+def test_an_arrow_stream_without_its_end_mark_is_refused(batches):
+    """Arrow takes a stream that stops after any batch for one that has ended: documents would be lost without a word."""
+    content = arrow_stream(pa.table({"text": [f"row {i}" for i in range(400)]}), 100)
+    reader = pa.ipc.open_stream(io.BytesIO(content))
+    sink = io.BytesIO()
+    writer = pa.ipc.new_stream(sink, reader.schema)
+    for _ in range(batches):
+        writer.write_batch(reader.read_next_batch())
+    cut = sink.getvalue()
+    assert content.startswith(cut)
+    with pytest.raises(DataError, match=r"/corpus/a: cannot be read as Arrow IPC: the stream has no end mark"):
+        read(cut, "a", format="arrow")
+
+
+def test_arrow_offsets_that_lead_anywhere_are_refused():
+    """Arrow itself reads them and crashes the process."""
+    offsets = pa.array([0, 3, 1 << 28, 9], type=pa.int32()).buffers()[1]
+    array = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"abcdefghi")])
+    with pytest.raises(DataError, match=r"/corpus/a: cannot be read as Arrow IPC: "):
+        read(arrow_stream(pa.table({"text": array})), "a", format="arrow")
+
+
+@pytest.mark.parametrize("writer", TABLES)
+def test_two_columns_of_one_name_are_refused(writer):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(DataError, match=r"/corpus/a: 2 columns are called 'text'"):
+        read(TABLES[writer](table), "a", format=writer.split()[0])
+
+
+def test_a_byte_order_mark_before_json_is_no_text():
+    assert texts_of(b'\xef\xbb\xbf{"text": "a"}\n{"text": "b"}\n', "a", format="jsonl") == ["a", "b"]
+
+
+def test_json_nested_without_end_is_named():
+    line = b'{"text": "a", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    with pytest.raises(DataError, match=r"/corpus/a: the line at byte 14: not JSON"):
+        read(b'{"text": "a"}\n' + line, "a", format="jsonl")
+
+
+@pytest.mark.parametrize(("errors", "expected"), [("skip", []), ("replace", ["\ufffd" * 6])])
+def test_surrogates_that_json_spells_out_are_no_utf8(errors, expected):
+    """Though their low bytes would be."""
+    line = b'{"text": "\\udcc3\\udca9"}\n'
+    assert texts_of(line, "a", format="jsonl", errors=errors) == expected
+    with pytest.raises(DataError, match="invalid UTF-8 at byte 0"):
+        read(line, "a", format="jsonl")
 
 
 def test_a_damaged_page_is_named_with_its_row_group():
