@@ -90,7 +90,7 @@ class _OutsideCutter:
                 continue
             if stop - start > OUTSIDE_BYTES:
                 raise DataError(
-                    f"a document of {stop - start:,} bytes: the regex {self.pattern!r} runs in the splitter of `tokenizers`, "
+                    f"a document of {stop - start:,} bytes: the regex {self.pattern!r} runs in `tokenizers`, "
                     f"which needs over 100 times as much memory and is given at most {OUTSIDE_BYTES:,} bytes; use a preset "
                     "or a regex that compiles, or drop such documents with the length filter"
                 )

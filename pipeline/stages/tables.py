@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.stages.shard import FileRange, ReadOptions
 
+_END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
+
 TABLE_ROWS = 1024
 """Rows decoded at a time."""
 
@@ -92,11 +94,9 @@ def _check_structure(column: pa.Array) -> None:
     except pa.ArrowInvalid as error:
         if "Invalid UTF8" not in str(error):
             raise
-        if isinstance(column, pa.DictionaryArray):
+        if isinstance(column, pa.DictionaryArray) and len(column):
             column.indices.validate(full=True)
-            if len(column) and not 0 <= pc.min(column.indices).as_py() <= pc.max(column.indices).as_py() < len(
-                column.dictionary
-            ):
+            if pc.min(column.indices).as_py() < 0 or pc.max(column.indices).as_py() >= len(column.dictionary):
                 raise
 
 
@@ -106,8 +106,8 @@ def read_arrow(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
     with _arrow_errors(part, "Arrow IPC"):
         is_file = file.read(6) == b"ARROW1"
         if not is_file and part.num_bytes:
-            file.seek(max(part.num_bytes - 4, 0))
-            if file.read() != bytes(4):  # Arrow itself takes a stream that just stops for one that has ended
+            file.seek(max(part.num_bytes - len(_END_MARK), 0))
+            if file.read() != _END_MARK:  # Arrow itself takes a stream that just stops for one that has ended
                 raise DataError(f"{part.uri}: cannot be read as Arrow IPC: the stream has no end mark; copy the file again")
         file.seek(0)
         reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)

@@ -742,23 +742,23 @@ def test_a_manifest_that_is_not_that_of_success_is_closed_again(run, hashes):
     assert verify(str(first.out), lambda path: None) > 0
 
 
-def test_a_corpus_may_move_between_plan_and_run(tmp_path):
-    def spec(home):
-        return parse_spec(
-            {
-                "name": "x",
-                "output": str(tmp_path / "out"),
-                "sources": [{"name": "main", "uris": [f"{home}/*.txt"], "documents": "line"}],
-                "tokenizers": [{"name": "tok", "vocab_size": 260}],
-                "execution": {"address": "local"},
-            }
-        )
-
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here/a.txt").write_text("alpha beta\n" * 500)
-    settle_plan(spec(tmp_path / "here"))
+def test_a_project_may_move_between_plan_and_run(tmp_path, monkeypatch):
+    spec = parse_spec(
+        {
+            "name": "x",
+            "output": "out",
+            "sources": [{"name": "main", "uris": ["corpus/*.txt"], "documents": "line"}],
+            "tokenizers": [{"name": "tok", "vocab_size": 260}],
+            "execution": {"address": "local"},
+        }
+    )
+    (tmp_path / "here/corpus").mkdir(parents=True)
+    (tmp_path / "here/corpus/a.txt").write_text("alpha beta\n" * 500)
+    monkeypatch.chdir(tmp_path / "here")
+    settle_plan(spec)
     (tmp_path / "here").rename(tmp_path / "there")
-    assert run_job(spec(tmp_path / "there"), Progress(io.StringIO())).manifest["accounting"]["kept"]["train"] > 0
+    monkeypatch.chdir(tmp_path / "there")
+    assert run_job(spec, Progress(io.StringIO())).manifest["accounting"]["kept"]["train"] > 0
 
 
 def test_bytes_without_an_id_are_counted(tmp_path):
