@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.kernels.keys import PADDING
+from pipeline.kernels.ragged import gather_rows
 
 
 class Rows(NamedTuple):
@@ -65,3 +66,21 @@ def list_rows(array: pa.LargeListArray) -> tuple[NDArray[np.int64], NDArray[np.g
     """Zero-based offsets and values of a list array that may be a slice; without nulls."""
     offsets = array.offsets.to_numpy()
     return offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64), array.flatten().to_numpy()
+
+
+def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
+    """The rows of a table in another order; for long lists and binary several times as fast as Arrow's own."""
+    columns = []
+    for column in table.columns:
+        array = column.combine_chunks()
+        if pa.types.is_large_list(array.type):
+            offsets, values = list_rows(array)
+            taken, new_offsets = gather_rows(values, offsets, order)
+            array = pa.LargeListArray.from_arrays(pa.array(new_offsets), pa.array(taken), type=array.type)
+        elif pa.types.is_large_binary(array.type):
+            rows = rows_of(array)
+            array = binary_array(*gather_rows(rows.values, rows.offsets, order))
+        else:
+            array = array.take(pa.array(order))
+        columns.append(array)
+    return pa.Table.from_arrays(columns, schema=table.schema)

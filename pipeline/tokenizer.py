@@ -32,9 +32,9 @@ from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import id_type
 
-CACHE_ENTRIES = 1 << 18
-CACHE_BYTES = 1 << 23
-CACHE_IDS = 1 << 20
+CACHE_ENTRIES = 1 << 19
+CACHE_BYTES = 1 << 24
+CACHE_IDS = 1 << 22
 
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 

@@ -24,7 +24,7 @@ from pipeline.tokenizer import load_tokenizer
 REVISION = 1
 """Raised whenever the same spec over the same input would give other bytes."""
 
-_PARTITION_BYTES = 512 << 20
+_PARTITION_BYTES = 64 << 20
 _MAX_PARTITIONS = 256
 
 _FORMATS = {

@@ -42,12 +42,8 @@ class RayRunner:
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """See ``runner.Runner``. Tasks start in the order given; at most ``max_in_flight`` are submitted at once."""
-        remote = ray.remote(run_task).options(
-            num_cpus=1,
-            max_retries=self._max_retries,
-            retry_exceptions=[StorageError],
-            runtime_env={"env_vars": _ONE_THREAD},
-        )
+        options = {"num_cpus": 1, "max_retries": self._max_retries, "retry_exceptions": [StorageError]}
+        remote = ray.remote(run_task).options(**options)
         shared = ray.put(job)
         waiting = iter(tasks)
         in_flight: dict[Any, Task] = {}
@@ -88,13 +84,16 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_task_oom_retries", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    there = {"runtime_env": {"env_vars": _ONE_THREAD}, **quiet}
     if address != "auto":
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **there)
         except (ConnectionError, ValueError) as error:
             raise TaskFailed(f"execution.address is {address!r}: no Ray cluster answers there: {error}") from error
         return
     try:
-        ray.init(address="auto", **quiet)
+        ray.init(address="auto", **there)
     except ConnectionError:
+        # Workers inherit this environment: unlike with a runtime_env, those that Ray starts ahead of time can be used.
+        os.environ.update(_ONE_THREAD)
         ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)

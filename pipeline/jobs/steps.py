@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import list_array, list_rows, rows_of
+from pipeline.arrow import list_array, list_rows, rows_of, take_rows
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.plan import CountingPass
 from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
@@ -185,7 +185,7 @@ def count_shard(
 
 def _one_batch_each(table: pa.Table, group_of: NDArray[np.int64], num_groups: int) -> Iterator[pa.RecordBatch]:
     """A record batch for each group, in order, rows in theirs; empty groups too, so that batch i is group i."""
-    ordered = table.take(pa.array(np.argsort(group_of, kind="stable")))
+    ordered = take_rows(table, np.argsort(group_of, kind="stable"))
     stops = np.cumsum(np.bincount(group_of, minlength=num_groups))
     for start, stop in zip([0, *stops[:-1]], stops, strict=True):
         piece = ordered.slice(start, stop - start).combine_chunks()

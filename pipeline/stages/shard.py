@@ -45,11 +45,11 @@ COMPRESSION_RATIO = 4
 
 _LARGEST_SHARD = 128 << 20
 _SMALLEST_SHARD = 4 << 20
-_SHARDS = 32
+_SHARDS = 16
 
 
 def usual_shard_bytes(total: int) -> int:
-    """128 MiB; for less than 4 GiB of input a 32nd of it, so that every core has work, but at least 4 MiB."""
+    """128 MiB; for less than 2 GiB of input a 16th of it, so that every core has work, but at least 4 MiB."""
     return min(_LARGEST_SHARD, max(_SMALLEST_SHARD, -(-total // _SHARDS)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.arrow import take_rows
 from pipeline.kernels.keys import permute_keys
 
 _SMALL_BUCKET = 128 << 20
@@ -44,4 +45,4 @@ def sort_rows(rows: pa.Table) -> tuple[pa.Table, int]:
     keys = rows.column("key").to_numpy()
     order = np.argsort(keys, kind="stable")
     repeated = int((np.diff(keys[order]) == 0).sum()) if len(keys) else 0
-    return rows.take(pa.array(order)), repeated
+    return take_rows(rows, order), repeated
