@@ -281,4 +281,6 @@ def compile_regex(pattern: str) -> SplitTables:
         reverse, truth = _reverse(program, classes)
     else:
         reverse, truth = np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.uint8)
-    return SplitTables(classes.class_of, transitions, classes.num_classes, len(program.lookaheads), reverse, truth)
+    ascii_moves = np.ascontiguousarray(transitions[:, classes.class_of[:128]])
+    looks = len(program.lookaheads)
+    return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, ascii_moves)

@@ -190,6 +190,10 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The tokenizer.json, written by ``tokenizers`` itself."""
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> str:
         from tokenizers import AddedToken, decoders, models
         from tokenizers import Tokenizer as OutsideTokenizer
 

@@ -24,6 +24,7 @@ class SplitTables(NamedTuple):
     A symbol is ``class << num_lookaheads | lookahead bits``; ``accept`` says that a match may end *before* the symbol.
     ``reverse [shape=(n_reverse_states, n_classes), dtype=int32]`` and ``truth [shape=(n_reverse_states,), dtype=uint8]``:
     the automaton that, read from a document's end, tells at each position which lookaheads hold. State 0 is the end.
+    ``ascii_moves [shape=(n_states, 128), dtype=int32]``: the transitions by ASCII byte, for regexes without lookaheads.
     """
 
     class_of: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class SplitTables(NamedTuple):
     num_lookaheads: int
     reverse: NDArray[np.int32]
     truth: NDArray[np.uint8]
+    ascii_moves: NDArray[np.int32]
 
 
 @njit
@@ -107,6 +109,7 @@ def split_some(text, offsets, bits, tables, doc, at, stops):
     looks = tables.num_lookaheads
     transitions = tables.transitions
     class_of = tables.class_of
+    ascii_moves = tables.ascii_moves
     while doc < len(offsets) - 1:
         end = offsets[doc + 1]
         start = at
@@ -115,6 +118,17 @@ def split_some(text, offsets, bits, tables, doc, at, stops):
             cursor = at
             accepted = at
             while True:
+                if looks == 0:
+                    while cursor < end and text[cursor] < 0x80:
+                        move = ascii_moves[state, text[cursor]]
+                        if move & 1:
+                            accepted = cursor
+                        state = move >> 1
+                        if state == 0:
+                            break
+                        cursor += 1
+                    if state == 0:
+                        break
                 if cursor < end:
                     byte = text[cursor]
                     if byte < 0x80:
