@@ -44,10 +44,10 @@ def ranges(shards: tuple[Shard, ...]) -> dict[str, list[tuple[int | None, int | 
     ("total", "shard_bytes"),
     [
         (0, 4 * MIB),
-        (128 * MIB, 4 * MIB),
-        (128 * MIB + 1, 4 * MIB + 1),
-        (1_024 * MIB, 32 * MIB),
-        (4_096 * MIB, 128 * MIB),
+        (64 * MIB, 4 * MIB),
+        (64 * MIB + 1, 4 * MIB + 1),
+        (1_024 * MIB, 64 * MIB),
+        (2_048 * MIB, 128 * MIB),
         (10**15, 128 * MIB),
     ],
 )
