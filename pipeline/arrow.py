@@ -69,7 +69,7 @@ def list_rows(array: pa.LargeListArray) -> tuple[NDArray[np.int64], NDArray[np.g
 
 
 def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
-    """The rows of a table in another order; for long lists and binary several times as fast as Arrow's own."""
+    """The rows of a table in another order; lists and binary by a kernel, for Arrow's own takes them slowly."""
     columns = []
     for column in table.columns:
         array = column.combine_chunks()

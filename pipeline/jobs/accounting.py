@@ -19,20 +19,20 @@ def account(job: Job, receipts: Receipts) -> dict[str, Any]:
         The accounts of two steps do not agree: something was lost or doubled, and the run must not be trusted.
     """
     names = [source.name for source in job.spec.sources]
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         name: {"documents": 0, "train": 0, "holdout": 0, "text_bytes": 0, "dropped": Counter[str]()} for name in names
     }
     for receipt in receipts["count"].values():
         report = receipt.report
-        row: dict[str, Any] = sources[names[report["source"]]]
+        row = sources[names[report["source"]]]
         for split in SPLITS:
             row[split] += report["documents"][split]
             row["text_bytes"] += report["text_bytes"][split]
         row["dropped"].update(report["dropped"])
         row["documents"] += sum(report["documents"].values()) + sum(report["dropped"].values())
     for row in sources.values():
-        row["dropped"] = dict(sorted(row["dropped"].items()))  # type: ignore[attr-defined]
-    kept = {split: sum(int(row[split]) for row in sources.values()) for split in SPLITS}  # type: ignore[call-overload]
+        row["dropped"] = dict(sorted(row["dropped"].items()))
+    kept = {split: sum(row[split] for row in sources.values()) for split in SPLITS}
     packed: dict[str, dict[str, Any]] = {}
     for receipt in receipts["pack"].values():
         report = receipt.report

@@ -214,8 +214,6 @@ def _json_text(row: Any, is_utf8: bool, where: str, options: ReadOptions) -> byt
         return None
     if not isinstance(text, str):
         raise DataError(f"{where}: column {options.text_column!r} is {type(text).__name__}, expected a string")
-    if _is_encodable(text):
-        return text.encode()
     # Bytes that were not UTF-8 come back as they were; a surrogate that JSON itself spelled out becomes three bytes
     # that are not UTF-8 either. The policy for invalid UTF-8 then decides about both.
     if is_utf8:
@@ -223,14 +221,6 @@ def _json_text(row: Any, is_utf8: bool, where: str, options: ReadOptions) -> byt
     return b"".join(
         bytes([ord(c) - 0xDC00]) if 0xDC80 <= ord(c) <= 0xDCFF else c.encode("utf-8", errors="surrogatepass") for c in text
     )
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_utf8(line: bytes) -> bool:
