@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.arrow import Rows
 from pipeline.errors import ArtifactError, DataError, SpecError
-from pipeline.kernels.split import SplitTables, lookahead_bits, split_some
+from pipeline.kernels.split import SPAN, SplitTables, lookahead_bits, split_some
 from pipeline.regex import compile_regex
 from pipeline.regex_syntax import UnsupportedRegex
 
@@ -49,8 +49,8 @@ PRESETS: dict[str, tuple[str, str]] = {
 }
 """Regex with a place for the digits, and what stands there if the spec does not say."""
 
-WORDS_AT_ONCE = 1 << 20
-"""Words per chunk that the splitter yields: bounds memory whatever the length of a document."""
+WORDS_AT_ONCE = 1 << 16
+"""Words per chunk that the splitter yields, or some more: their stops stay in the second-level cache."""
 
 
 OUTSIDE_BYTES = 32 << 20
@@ -68,13 +68,13 @@ class _TableCutter:
     def cut(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:
         bits = lookahead_bits(rows.values, rows.offsets, self.tables) if self.tables.num_lookaheads else rows.values[:0]
         doc, at = 0, int(rows.offsets[0])
-        capacity = min(WORDS_AT_ONCE, int(rows.offsets[-1]) - at) + 2
+        start = at
         while doc < len(rows.offsets) - 1:
-            stops = np.empty(capacity, dtype=np.int64)
-            start = at
-            num_words, doc, at = split_some(rows.values, rows.offsets, bits, self.tables, doc, at, stops)
+            stops = np.empty(SPAN + WORDS_AT_ONCE, dtype=np.int64)
+            first = start
+            num_words, doc, start, at = split_some(rows.values, rows.offsets, bits, self.tables, doc, start, at, stops)
             if num_words:
-                yield start, stops[:num_words]
+                yield first, stops[:num_words]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.boundaries import local_rules
 from pipeline.kernels.split import SplitTables
 from pipeline.regex_syntax import (
     Chars,
@@ -281,6 +282,6 @@ def compile_regex(pattern: str) -> SplitTables:
         reverse, truth = _reverse(program, classes)
     else:
         reverse, truth = np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.uint8)
-    ascii_moves = np.ascontiguousarray(transitions[:, classes.class_of[:128]])
     looks = len(program.lookaheads)
-    return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, ascii_moves)
+    local = local_rules(classes.class_of, transitions, classes.num_classes, looks)
+    return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, local)

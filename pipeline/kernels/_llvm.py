@@ -1,0 +1,93 @@
+"""The three instructions Numba has no word for: compare 64 bytes at once, count trailing zeros, prefetch.
+
+Each is plain LLVM, lowered to whatever the machine has (AVX-512, AVX2, SSE2, NEON), with a Python twin for runs without
+the compiler.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.extending import intrinsic
+
+BLOCK = 64
+"""Bytes a mask covers."""
+
+
+def _splat(builder: Any, value: Any, width: int) -> Any:
+    vector = ir.VectorType(value.type, width)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Of element ``args[1]`` of the one-dimensional contiguous array ``args[0]``."""
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.gep(array.data, [args[1]])
+
+
+@intrinsic
+def _range_mask(typing_context, text, at, low, last):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        vector = ir.VectorType(ir.IntType(8), BLOCK)
+        pointer = builder.bitcast(_address(context, builder, signature, args), vector.as_pointer())
+        block = builder.load(pointer)
+        block.align = 1
+        low, last = args[2], args[3]
+        distance = builder.sub(block, _splat(builder, low, BLOCK))
+        inside = builder.icmp_unsigned("<=", distance, _splat(builder, builder.sub(last, low), BLOCK))
+        return builder.bitcast(inside, ir.IntType(BLOCK))
+
+    return types.uint64(text, types.uintp, types.uint8, types.uint8), generate
+
+
+@intrinsic
+def _trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def _prefetch(typing_context, array, at):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        byte_pointer = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte_pointer], ir.FunctionType(ir.VoidType(), [byte_pointer, number, number, number])
+        )
+        address = builder.bitcast(_address(context, builder, signature, args), byte_pointer)
+        to_read, keep, data = ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)
+        builder.call(function, [address, to_read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp), generate
+
+
+def _range_mask_twin(text, at, low, last):  # type: ignore[no-untyped-def]
+    block = text[int(at) : int(at) + BLOCK]
+    return np.packbits((block >= low) & (block <= last), bitorder="little").view(np.uint64)[0]
+
+
+def _trailing_zeros_twin(value):  # type: ignore[no-untyped-def]
+    number = int(value)
+    return np.int64((number & -number).bit_length() - 1 if number else 64)
+
+
+def _prefetch_twin(array, at):  # type: ignore[no-untyped-def]
+    return None
+
+
+range_mask = _range_mask_twin if config.DISABLE_JIT else _range_mask
+"""``range_mask(text, at, low, last)``: bit i says whether ``low <= text[at + i] <= last``, for 64 bytes."""
+
+trailing_zeros = _trailing_zeros_twin if config.DISABLE_JIT else _trailing_zeros
+"""``trailing_zeros(value)``: place of the lowest bit that is set; 64 if none is."""
+
+prefetch = _prefetch_twin if config.DISABLE_JIT else _prefetch
+"""``prefetch(array, at)``: start loading the cache line of ``array[at]`` (contiguous, one dimension)."""

@@ -1,0 +1,136 @@
+"""Boundaries of 64 bytes at once: the rules of ``pipeline.boundaries`` as operations on bit masks.
+
+A plane is a set of characters; bit i of its mask for a block says whether byte i belongs to a character of the plane.
+ASCII bytes get their planes by vector comparisons, a few for each range of bytes; others are decoded one by one. Then a
+rule is two shifts and two ANDs for 64 positions. Nothing here branches on an ASCII byte.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.boundaries import HARD
+from pipeline.kernels._jit import njit
+from pipeline.kernels._llvm import BLOCK, range_mask, trailing_zeros
+
+_ONE = np.uint64(1)
+_S63 = np.uint64(63)
+_LEADS = np.uint8(0xC0)
+_CONTINUATIONS = np.uint8(0x80)
+_LAST_CONTINUATION = np.uint8(0xBF)
+_LAST = np.uint8(0xFF)
+
+
+@njit
+def decode(text, at):
+    """Code point and width in bytes of the character at byte ``at`` of valid UTF-8."""
+    byte = np.int64(text[at])
+    if byte < 0x80:
+        return byte, 1
+    if byte < 0xE0:
+        return (byte & 0x1F) << 6 | np.int64(text[at + 1]) & 0x3F, 2
+    if byte < 0xF0:
+        return (byte & 0x0F) << 12 | (np.int64(text[at + 1]) & 0x3F) << 6 | np.int64(text[at + 2]) & 0x3F, 3
+    return (
+        (byte & 0x07) << 18
+        | (np.int64(text[at + 1]) & 0x3F) << 12
+        | (np.int64(text[at + 2]) & 0x3F) << 6
+        | np.int64(text[at + 3]) & 0x3F
+    ), 4
+
+
+@njit
+def _fill_planes(text, start, end, first_block, last_block, class_of, local, planes):
+    """Planes of some blocks, of which the one in column 1 begins at ``start``; bytes from ``end`` on are none."""
+    planes[:] = 0
+    for block in range(first_block, last_block + 1):
+        first = start + (block - 1) * BLOCK
+        if first >= end:
+            break
+        for i in range(len(local.range_plane)):
+            planes[local.range_plane[i], block] |= range_mask(
+                text, np.uintp(first), local.range_low[i], local.range_last[i]
+            )
+        leads = range_mask(text, np.uintp(first), _LEADS, _LAST)
+        while leads != 0:
+            at = trailing_zeros(leads)
+            leads &= leads - _ONE
+            if first + at >= end:
+                break
+            code_point, width = decode(text, first + at)
+            plane = local.plane_of[class_of[code_point]]
+            if plane != HARD and local.reach > 0:
+                # As many bytes as the rules look back over may be fewer characters: then this one is hard as well.
+                near = planes[HARD, block] << np.uint64(BLOCK - at) if at > 0 else np.uint64(0)
+                if block > 0:
+                    near |= planes[HARD, block - 1] >> np.uint64(at)
+                if near >> np.uint64(BLOCK - local.reach) != 0:
+                    plane = np.uint8(HARD)
+            bits = (_ONE << np.uint64(width)) - _ONE
+            planes[plane, block] |= bits << np.uint64(at)
+            if at + width > BLOCK:
+                planes[plane, block + 1] |= bits >> np.uint64(BLOCK - at)
+
+
+@njit
+def _unite(planes, num_blocks, members, union):
+    """``union``: the bytes in any of the planes whose bits are set in ``members``."""
+    union[:] = 0
+    plane = 0
+    while members != 0:
+        if members & _ONE:
+            row = planes[plane]
+            for block in range(num_blocks + 2):
+                union[block] |= row[block]
+        members >>= _ONE
+        plane += 1
+
+
+@njit
+def find_boundaries(text, start, end, num_blocks, class_of, local, planes, unions, flags):
+    """Where words start, as far as three neighbouring characters tell.
+
+    Parameters
+    ----------
+    text
+        Padded UTF-8. ``[dtype=uint8]``
+    start, end, num_blocks
+        Where the blocks to look at begin, how many they are, and where the text ends.
+    class_of
+        Character class of each code point, from ``SplitTables``.
+    local
+        The rules.
+    planes
+        Scratch. ``[shape=(n_planes, n_blocks + 3 or more), dtype=uint64]``
+    unions
+        Scratch. ``[shape=(3, n_blocks + 2 or more), dtype=uint64]``
+    flags
+        Filled: ``flags[0]`` where a word starts, ``flags[1]`` where the automaton must be asked. Neither bit: the byte
+        goes on with the word. Bits of the first and the last byte of a document mean nothing.
+        ``[shape=(2, n_blocks or more), dtype=uint64]``
+    """
+    # One block more on each side, for the neighbours of the first and the last byte.
+    _fill_planes(text, start, end, 0 if start >= BLOCK else 1, num_blocks + 1, class_of, local, planes)
+    flags[:] = 0
+    before, at, after = unions[0], unions[1], unions[2]
+    for i in range(len(local.rules)):
+        _unite(planes, num_blocks, local.rules[i, 1], before)
+        _unite(planes, num_blocks, local.rules[i, 2], at)
+        _unite(planes, num_blocks, local.rules[i, 3], after)
+        found = flags[0] if local.rules[i, 0] == 1 else flags[1]
+        for block in range(num_blocks):
+            found[block] |= (
+                at[block + 1]
+                & (before[block + 1] << _ONE | before[block] >> _S63)
+                & (after[block + 1] >> _ONE | after[block + 2] << _S63)
+            )
+    hard = planes[HARD]
+    for block in range(num_blocks):
+        near = hard[block + 1] | hard[block + 1] >> _ONE | hard[block + 2] << _S63
+        for distance in range(1, local.reach + 2):
+            near |= hard[block + 1] << np.uint64(distance) | hard[block] >> np.uint64(BLOCK - distance)
+        flags[1, block] |= near
+    for block in range(num_blocks):
+        inside = range_mask(text, np.uintp(start + block * BLOCK), _CONTINUATIONS, _LAST_CONTINUATION)
+        flags[0, block] &= ~inside
+        flags[1, block] &= ~inside
