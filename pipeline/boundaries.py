@@ -17,13 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-HARD = 0
-"""The plane of hard characters; the others follow."""
+from pipeline.kernels.boundaries import HARD, LocalRules
 
 MOST_PLANES = 32
 MOST_REACH = 8
@@ -31,23 +29,6 @@ MOST_REACH = 8
 Outcomes = int
 _NO, _YES, _ASK = 1, 2, 3
 """Sets of outcomes: no boundary, a boundary, either."""
-
-
-class LocalRules(NamedTuple):
-    """``range_low, range_last, range_plane [dtype=uint8]``: planes of the ASCII bytes, as ranges of bytes.
-    ``plane_of [shape=(n_classes,), dtype=uint8]``: the plane of other characters, by class.
-    ``rules [shape=(n, 4), dtype=uint64]``: 1 for a boundary or 0 to ask, then the sets of planes (bit by bit) of the
-    characters before, at and after the position. ``reach``: how many characters a hard one must lie behind a window;
-    -1 if the automaton never forgets, and there are no rules. ``num_planes``: HARD included.
-    """
-
-    range_low: NDArray[np.uint8]
-    range_last: NDArray[np.uint8]
-    range_plane: NDArray[np.uint8]
-    plane_of: NDArray[np.uint8]
-    rules: NDArray[np.uint64]
-    reach: int
-    num_planes: int
 
 
 def _no_rules(num_classes: int) -> LocalRules:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.arrow import Rows
 from pipeline.errors import ArtifactError, DataError, SpecError
-from pipeline.kernels.split import SPAN, SplitTables, lookahead_bits, split_some
+from pipeline.kernels.split import SPAN, Lookaheads, SplitTables, split_some
 from pipeline.regex import compile_regex
 from pipeline.regex_syntax import UnsupportedRegex
 
@@ -66,13 +66,14 @@ class _TableCutter:
     tables: SplitTables
 
     def cut(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        bits = lookahead_bits(rows.values, rows.offsets, self.tables) if self.tables.num_lookaheads else rows.values[:0]
         doc, at = 0, int(rows.offsets[0])
         start = at
+        num_bits = int(rows.offsets[-1]) - at if self.tables.num_lookaheads else 0
+        lookaheads = Lookaheads(np.zeros(num_bits, dtype=np.uint8), np.array([at], dtype=np.int64))
         while doc < len(rows.offsets) - 1:
             stops = np.empty(SPAN + WORDS_AT_ONCE, dtype=np.int64)
             first = start
-            num_words, doc, start, at = split_some(rows.values, rows.offsets, bits, self.tables, doc, start, at, stops)
+            num_words, doc, start, at = split_some(rows.values, rows.offsets, self.tables, lookaheads, doc, start, at, stops)
             if num_words:
                 yield first, stops[:num_words]
 

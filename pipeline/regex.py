@@ -4,8 +4,8 @@ The answer of a backtracking engine (leftmost match, alternatives in order, gree
 the subset construction runs over *ordered* lists of threads and cuts every thread below one that has matched, as in
 R. Cox, "Regular Expression Matching: the Virtual Machine Approach" (2009) and RE2's leftmost-first automata.
 
-One-character lookaheads are answered by the next character; longer ones by a second automaton that runs over a document
-once from its end. The syntax is in ``regex_syntax``; what it does not know, the caller leaves to ``tokenizers`` itself.
+One-character lookaheads are answered by the next character; longer ones by a second automaton that runs from right to
+left. The syntax is in ``regex_syntax``; what it does not know, the caller leaves to ``tokenizers`` itself.
 """
 
 from __future__ import annotations
@@ -283,5 +283,6 @@ def compile_regex(pattern: str) -> SplitTables:
     else:
         reverse, truth = np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.uint8)
     looks = len(program.lookaheads)
+    resets = np.where((reverse == reverse[0]).all(axis=0), reverse[0], -1).astype(np.int32)
     local = local_rules(classes.class_of, transitions, classes.num_classes, looks)
-    return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, local)
+    return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, resets, local)

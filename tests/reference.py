@@ -209,3 +209,57 @@ def unmix(value: int) -> int:
     value ^= value >> 27 ^ value >> 54
     value = value * pow(0xBF58476D1CE4E5B9, -1, 1 << 64) & _M64
     return value ^ value >> 30 ^ value >> 60
+
+
+# --- encoding with the vocabulary alone -------------------------------------------------------------------------------
+
+
+def ids_of_tokens(tokens: Sequence[bytes], is_text: Sequence[bool]) -> dict[bytes, int]:
+    """The smallest id of each token that may be used and stands for something."""
+    ids: dict[bytes, int] = {}
+    for token_id, token in enumerate(tokens):
+        if is_text[token_id] and token:
+            ids.setdefault(token, token_id)
+    return ids
+
+
+def greedy(word: bytes, ids: Mapping[bytes, int]) -> list[int]:
+    """The longest token that the rest starts with, again and again; a byte that no token starts at is left out."""
+    out: list[int] = []
+    while word:
+        prefixes = [word[:length] for length in range(len(word), 0, -1) if word[:length] in ids]
+        out += [ids[prefix] for prefix in prefixes[:1]]
+        word = word[len(prefixes[0]) if prefixes else 1 :]
+    return out
+
+
+def all_segmentations(word: bytes, ids: Mapping[bytes, int]) -> list[list[bytes]]:
+    """Every way to cut a word into tokens and left-out bytes; an empty piece stands for a left-out byte."""
+    if not word:
+        return [[]]
+    ways = [[b"", *rest] for rest in all_segmentations(word[1:], ids)]
+    for length in range(1, len(word) + 1):
+        if word[:length] in ids:
+            ways += [[word[:length], *rest] for rest in all_segmentations(word[length:], ids)]
+    return ways
+
+
+def fewest(word: bytes, ids: Mapping[bytes, int]) -> list[int]:
+    """Of all ways: fewest left-out bytes, then fewest tokens, then the longest first piece, second piece, ….
+
+    For tiny words.
+    """
+    ways = all_segmentations(word, ids)
+    best = min(ways, key=lambda way: (way.count(b""), len(way), [-len(piece) for piece in way]))
+    return [ids[piece] for piece in best if piece]
+
+
+def num_fewest(word: bytes, ids: Mapping[bytes, int]) -> tuple[int, int]:
+    """How many bytes are left out at least, and how many tokens there are then at least; for words of any length."""
+    best = [(0, 0)]  # of each prefix
+    for stop in range(1, len(word) + 1):
+        left_out, tokens = best[stop - 1]
+        ways = [(left_out + 1, tokens)]
+        ways += [(best[start][0], best[start][1] + 1) for start in range(stop) if word[start:stop] in ids]
+        best.append(min(ways))
+    return best[-1]

@@ -7,11 +7,16 @@ rule is two shifts and two ANDs for 64 positions. Nothing here branches on an AS
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
-from pipeline.boundaries import HARD
-from pipeline.kernels._jit import njit
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import BLOCK, range_mask, trailing_zeros
+
+HARD = 0
+"""The plane of the characters close to which no rule holds; the others follow."""
 
 _ONE = np.uint64(1)
 _S63 = np.uint64(63)
@@ -21,7 +26,24 @@ _LAST_CONTINUATION = np.uint8(0xBF)
 _LAST = np.uint8(0xFF)
 
 
-@njit
+class LocalRules(NamedTuple):
+    """``range_low, range_last, range_plane [dtype=uint8]``: planes of the ASCII bytes, as ranges of bytes.
+    ``plane_of [shape=(n_classes,), dtype=uint8]``: the plane of other characters, by class.
+    ``rules [shape=(n, 4), dtype=uint64]``: 1 for a boundary or 0 to ask, then the sets of planes (bit by bit) of the
+    characters before, at and after the position. ``reach``: how many characters a hard one must lie behind a window;
+    -1 if the automaton never forgets, and there are no rules. ``num_planes``: HARD included.
+    """
+
+    range_low: NDArray[np.uint8]
+    range_last: NDArray[np.uint8]
+    range_plane: NDArray[np.uint8]
+    plane_of: NDArray[np.uint8]
+    rules: NDArray[np.uint64]
+    reach: int
+    num_planes: int
+
+
+@leaf
 def decode(text, at):
     """Code point and width in bytes of the character at byte ``at`` of valid UTF-8."""
     byte = np.int64(text[at])

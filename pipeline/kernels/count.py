@@ -11,8 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels._jit import njit
+from pipeline.kernels._jit import leaf, njit
+from pipeline.kernels._llvm import prefetch
 from pipeline.kernels.keys import LONG, hash_lanes, key_lanes, partition_of
+
+GROUP = 64
+"""Words whose entries are fetched together: while one comes from memory, the keys of the next are made."""
 
 _S56 = np.uint64(56)
 _OFFSET = np.uint64((1 << 56) - 1)
@@ -30,7 +34,7 @@ class WordTable(NamedTuple):
     used: NDArray[np.int64]
 
 
-@njit
+@leaf
 def _same_bytes(text, start, arena, offset, length):
     for i in range(length):
         if text[start + i] != arena[offset + i]:
@@ -63,50 +67,66 @@ def count_words(text, start, stops, table):
     Text ``to be to``, cut as ``to`` `` be`` `` to``: three entries with count 1, for a blank belongs to its word.
     """
     entries = table.entries
+    arena = table.arena
+    used = table.used
+    cells = entries.reshape(entries.size)
     mask = np.uint64(len(entries) - 1)
     one = np.uint64(1)
-    num_entries = table.used[0]
-    arena_used = table.used[1]
+    num_entries = used[0]
+    arena_used = used[1]
     most = len(entries) // 2
-    for word in range(len(stops)):
-        stop = stops[word]
-        length = stop - start
-        low, high = key_lanes(text, start, stop)
-        is_long = high >> _S56 == LONG
-        slot = hash_lanes(low, high) & mask
-        while True:
-            entry = entries[slot]
-            other = entry[1]
-            if other == 0:
-                if num_entries >= most or (is_long and arena_used + length > len(table.arena)):
-                    table.used[0] = num_entries
-                    table.used[1] = arena_used
-                    return word
-                if is_long:
-                    table.arena[arena_used : arena_used + length] = text[start:stop]
-                    high |= np.uint64(arena_used)
-                    arena_used += length
-                entry[0] = low
-                entry[1] = high
-                entry[2] = one
-                entry[3] = np.uint64(length)
-                num_entries += 1
-                break
-            if entry[0] == low and (
-                other == high
-                or (
-                    is_long
+    lows = np.empty(GROUP, dtype=np.uint64)
+    highs = np.empty(GROUP, dtype=np.uint64)
+    slots = np.empty(GROUP, dtype=np.uint64)
+    for first in range(0, len(stops), GROUP):
+        group = min(GROUP, len(stops) - first)
+        at = start
+        for i in range(group):
+            stop = stops[first + i]
+            lows[i], highs[i] = key_lanes(text, at, stop)
+            slots[i] = hash_lanes(lows[i], highs[i]) & mask
+            prefetch(cells, np.uintp(slots[i] * np.uint64(4)))
+            at = stop
+        for i in range(group):
+            stop = stops[first + i]
+            low = lows[i]
+            high = highs[i]
+            slot = slots[i]
+            while True:
+                other = entries[slot, 1]
+                if entries[slot, 0] == low and other == high and high >> _S56 != LONG:
+                    entries[slot, 2] += one
+                    break
+                if other == 0:
+                    length = stop - start
+                    is_long = high >> _S56 == LONG
+                    if num_entries >= most or (is_long and arena_used + length > len(arena)):
+                        used[0] = num_entries
+                        used[1] = arena_used
+                        return first + i
+                    if is_long:
+                        arena[arena_used : arena_used + length] = text[start:stop]
+                        high |= np.uint64(arena_used)
+                        arena_used += length
+                    entries[slot, 0] = low
+                    entries[slot, 1] = high
+                    entries[slot, 2] = one
+                    entries[slot, 3] = np.uint64(length)
+                    num_entries += 1
+                    break
+                if (
+                    high >> _S56 == LONG
+                    and entries[slot, 0] == low
                     and other >> _S56 == LONG
-                    and entry[3] == np.uint64(length)
-                    and _same_bytes(text, start, table.arena, np.int64(other & _OFFSET), length)
-                )
-            ):
-                entry[2] += one
-                break
-            slot = (slot + one) & mask
-        start = stop
-    table.used[0] = num_entries
-    table.used[1] = arena_used
+                    and entries[slot, 3] == np.uint64(stop - start)
+                    and _same_bytes(text, start, arena, np.int64(other & _OFFSET), stop - start)
+                ):
+                    entries[slot, 2] += one
+                    break
+                slot = (slot + one) & mask
+            start = stop
+    used[0] = num_entries
+    used[1] = arena_used
     return len(stops)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.kernels._jit import njit
+from pipeline.kernels._jit import leaf, njit
 
 SHORT_BYTES = 15
 """The longest word that is its own key."""
@@ -21,6 +21,8 @@ LONG = np.uint64(0xFF)
 """In place of the length in the second lane: the word is longer than ``SHORT_BYTES``."""
 
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
+_LOW_MASKS = _MASKS[np.minimum(np.arange(SHORT_BYTES + 1), 8)]
+_HIGH_MASKS = _MASKS[np.maximum(np.arange(SHORT_BYTES + 1) - 8, 0)]
 _K1 = np.uint64(0x9E3779B97F4A7C15)
 _K2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0xBF58476D1CE4E5B9)
@@ -33,7 +35,7 @@ _S32 = np.uint64(32)
 _S56 = np.uint64(56)
 
 
-@njit
+@leaf
 def load_lane(text, at):
     """Eight bytes from ``at``, little endian; LLVM makes one load of it."""
     p = np.uintp(at)
@@ -48,7 +50,7 @@ def load_lane(text, at):
     return lane
 
 
-@njit
+@leaf
 def mix(value):
     """A bijection of 64 bits in which every bit of the input moves every bit of the output (splitmix64's finalizer)."""
     value = (value ^ (value >> _S30)) * _K3
@@ -56,26 +58,33 @@ def mix(value):
     return value ^ (value >> _S31)
 
 
-@njit
-def key_lanes(text, start, stop):
-    """The two lanes of a word's key. For a long word: its hash, and ``LONG`` in the top byte of the second."""
-    length = stop - start
-    if length <= 8:
-        return load_lane(text, start) & _MASKS[length], np.uint64(length) << _S56
-    if length <= SHORT_BYTES:
-        tail = load_lane(text, start + 8) & _MASKS[length - 8]
-        return load_lane(text, start), tail | np.uint64(length) << _S56
-    value = np.uint64(length) * _K1
+@leaf
+def _hash_bytes(text, start, stop):
+    value = np.uint64(stop - start) * _K1
     at = start
     while at + 8 <= stop:
         value = mix(value ^ load_lane(text, at))
         at += 8
     if at < stop:
         value = mix(value ^ (load_lane(text, at) & _MASKS[stop - at]))
-    return value, LONG << _S56
+    return value
 
 
-@njit
+@leaf
+def key_lanes(text, start, stop):
+    """The two lanes of a word's key. For a long word: its hash, and ``LONG`` in the top byte of the second.
+
+    No branch on the length of a short word: it would be guessed wrong every few words.
+    """
+    length = stop - start
+    if length > SHORT_BYTES:
+        return _hash_bytes(text, start, stop), LONG << _S56
+    size = np.uintp(length)
+    tail = load_lane(text, start + 8) & _HIGH_MASKS[size]
+    return load_lane(text, start) & _LOW_MASKS[size], tail | np.uint64(length) << _S56
+
+
+@leaf
 def hash_lanes(low, high):
     """The hash of a word from its key's lanes (of ``LONG`` words: with nothing but ``LONG`` in the second)."""
     value = (low ^ (high * _K2)) * _K1
@@ -84,7 +93,7 @@ def hash_lanes(low, high):
     return value ^ (value >> _S31)
 
 
-@njit
+@leaf
 def partition_of(value, num_partitions):
     """Which of ``num_partitions`` a hash belongs to: its upper half, scaled."""
     return np.int64((value >> _S32) * np.uint64(num_partitions) >> _S32)

@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.boundaries import LocalRules
-from pipeline.kernels._jit import njit
+from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import BLOCK, trailing_zeros
-from pipeline.kernels.boundaries import decode, find_boundaries
+from pipeline.kernels.boundaries import LocalRules, decode, find_boundaries
 
 SPAN_BLOCKS = 256
 """Blocks whose boundaries are found before words are cut: their masks stay in the first-level cache."""
@@ -37,6 +36,7 @@ class SplitTables(NamedTuple):
     A symbol is ``class << num_lookaheads | lookahead bits``; ``accept`` says that a match may end *before* the symbol.
     ``reverse [shape=(n_reverse_states, n_classes), dtype=int32]`` and ``truth [shape=(n_reverse_states,), dtype=uint8]``:
     the automaton that, read from a document's end, tells at each position which lookaheads hold. State 0 is the end.
+    ``resets [shape=(n_classes,), dtype=int32]``: its state before a character of a class, if the same from every state, or -1.
     ``local``: which boundaries need no automaton.
     """
 
@@ -46,49 +46,66 @@ class SplitTables(NamedTuple):
     num_lookaheads: int
     reverse: NDArray[np.int32]
     truth: NDArray[np.uint8]
+    resets: NDArray[np.int32]
     local: LocalRules
 
 
-@njit
-def lookahead_bits(text, offsets, tables):
-    """Which lookaheads hold at each byte from ``offsets[0]`` on. ``[shape=(n_bytes,), dtype=uint8]``.
+class Lookaheads(NamedTuple):
+    """Which lookaheads hold where, as far as it was asked for.
 
-    One pass from right to left, so a lookahead over a run of a million digits costs a million steps, not its square.
-    Continuation bytes hold nothing; the position after a document belongs to the next one, so the bits of a document's
-    end are those of reverse state 0, known without a look-up.
+    ``bits [shape=(n_bytes,), dtype=uint8]``: by byte from the first document's start on; of characters' first bytes only.
+    ``known [shape=(1,), dtype=int64]``: they are known before this byte of the text.
     """
-    base = offsets[0]
-    bits = np.zeros(offsets[-1] - base, dtype=np.uint8)
-    for doc in range(len(offsets) - 1):
-        state = 0
-        for at in range(offsets[doc + 1] - 1, offsets[doc] - 1, -1):
-            if text[at] & 0xC0 == 0x80:
-                continue
+
+    bits: NDArray[np.uint8]
+    known: NDArray[np.int64]
+
+
+@njit
+def _look_ahead(text, start, end, base, tables, bits):
+    """Learn which lookaheads hold from ``start`` up to some character of its document, the end of which is returned.
+
+    The reverse automaton starts at the first character that leads to one state from anywhere (a letter, where the
+    lookaheads are about digits), or at the end. Each byte is visited twice at most, so a lookahead over a run of a million
+    digits costs a million steps, not its square.
+    """
+    stop = start
+    while stop < end:
+        code_point, width = decode(text, stop)
+        stop += width
+        if tables.resets[tables.class_of[code_point]] >= 0:
+            break
+    state = 0
+    at = stop
+    while at > start:
+        at -= 1
+        if text[at] & 0xC0 != 0x80:
             code_point, _ = decode(text, at)
             state = tables.reverse[state, tables.class_of[code_point]]
             bits[at - base] = tables.truth[state]
-    return bits
+    return stop
 
 
-@njit
-def _match(text, start, end, bits, base, tables):
-    """Where the match that starts at ``start`` stops; ``start`` if there is none."""
-    looks = tables.num_lookaheads
+@leaf
+def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bits, base):
+    """Where the match that starts at ``start`` stops; ``start`` if there is none, or -1 if bits are needed not ``known``.
+
+    Takes arrays, not the tuples that hold them, and calls nothing: Numba would count references for every word.
+    """
     state = 1
     at = start
     accepted = start
     while True:
         width = 0
+        symbol = end_symbol
         if at < end:
             code_point, width = decode(text, at)
-            symbol = np.int64(tables.class_of[code_point])
+            symbol = np.int64(class_of[code_point])
             if looks > 0:
+                if at >= known:
+                    return -1
                 symbol = symbol << looks | bits[at - base]
-        else:
-            symbol = tables.num_classes << looks
-            if looks > 0:
-                symbol |= np.int64(tables.truth[0])
-        move = tables.transitions[state, symbol]
+        move = transitions[state, symbol]
         if move & 1:
             accepted = at
         state = move >> 1
@@ -98,30 +115,7 @@ def _match(text, start, end, bits, base, tables):
 
 
 @njit
-def _next_stop(text, start, end, bits, base, tables):
-    """Where the word that starts at ``start`` stops: a match, or the piece up to the next match."""
-    stop = _match(text, start, end, bits, base, tables)
-    at = start
-    while stop == at:
-        at += decode(text, at)[1]
-        if at == end or _match(text, at, end, bits, base, tables) > at:
-            return at
-        stop = at
-    return stop
-
-
-@njit
-def _cut_until(text, start, until, end, bits, base, tables, stops, num_words):
-    """Cut words of the document that ends at ``end`` with the automaton until one stops at ``until`` or behind it."""
-    while start < until:
-        start = _next_stop(text, start, end, bits, base, tables)
-        stops[num_words] = start
-        num_words += 1
-    return num_words, start
-
-
-@njit
-def split_some(text, offsets, bits, tables, doc, start, at, stops):
+def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
     """Cut documents into words until all are cut or ``stops`` is full; call again with what it returns.
 
     Parameters
@@ -130,10 +124,10 @@ def split_some(text, offsets, bits, tables, doc, start, at, stops):
         UTF-8 of all documents, one after the other, padded. ``[shape=(n_bytes + PADDING,), dtype=uint8]``
     offsets
         Where documents start. ``[shape=(n_docs + 1,), dtype=int64]``
-    bits
-        From ``lookahead_bits``; any array if the tables have no lookaheads.
     tables
         The compiled regex.
+    lookaheads
+        Filled; at first nothing is known before ``offsets[0]``. ``bits`` may be empty if the regex has none.
     doc, start, at
         Where to go on: document, start of the next word, bytes whose boundaries are known (0, ``offsets[0]`` and
         ``offsets[0]`` at first).
@@ -153,6 +147,12 @@ def split_some(text, offsets, bits, tables, doc, start, at, stops):
     num_docs = len(offsets) - 1
     base = offsets[0]
     last = offsets[num_docs]
+    class_of = tables.class_of
+    transitions = tables.transitions
+    looks = tables.num_lookaheads
+    end_symbol = np.int64(tables.num_classes) << looks | np.int64(tables.truth[0])
+    bits = lookaheads.bits
+    known = lookaheads.known[0]
     is_local = tables.local.reach >= 0
     planes = np.empty((tables.local.num_planes, SPAN_BLOCKS + 3), dtype=np.uint64)
     unions = np.empty((3, SPAN_BLOCKS + 2), dtype=np.uint64)
@@ -163,34 +163,53 @@ def split_some(text, offsets, bits, tables, doc, start, at, stops):
         num_blocks = 0
         if is_local:
             num_blocks = (span_end - at + BLOCK - 1) // BLOCK
-            find_boundaries(text, at, last, num_blocks, tables.class_of, tables.local, planes, unions, flags)
+            find_boundaries(text, at, last, num_blocks, class_of, tables.local, planes, unions, flags)
         end = offsets[doc + 1]
-        for block in range(num_blocks):
-            asked = flags[1, block]
-            found = flags[0, block] | asked
+        for block in range(num_blocks + 1):
+            is_over = block == num_blocks  # one event more: the end of the span
+            asked = _ONE if is_over else flags[1, block]
+            found = _ONE if is_over else flags[0, block] | asked
             while found != 0:
                 bit = found & (~found + _ONE)
                 found ^= bit
-                position = at + block * BLOCK + trailing_zeros(bit)
-                while position >= end - 1:  # the flag knows nothing of the document's end
-                    num_words, start = _cut_until(text, start, end, end, bits, base, tables, stops, num_words)
+                position = span_end if is_over else at + block * BLOCK + trailing_zeros(bit)
+                while True:
+                    # A flag on a document's last byte knows nothing of the end, so it is not heard.
+                    is_doc_over = position >= end - (0 if is_over else 1)
+                    if is_doc_over:
+                        until = end
+                    elif position <= start or (is_over and is_local):
+                        break
+                    elif asked & bit == 0:
+                        stops[num_words] = position
+                        num_words += 1
+                        start = position
+                        break
+                    else:
+                        until = position
+                    # The automaton: a word is a match, or the piece up to the next one.
+                    cursor = start
+                    while start < until:
+                        stop = _match(text, cursor, end, known, class_of, transitions, end_symbol, looks, bits, base)
+                        if stop < 0:
+                            known = _look_ahead(text, max(known, cursor), end, base, tables, bits)
+                            continue
+                        if stop == cursor:
+                            cursor += decode(text, cursor)[1]
+                            if cursor < end:
+                                continue
+                            stop = cursor
+                        elif cursor > start:
+                            stop = cursor
+                        stops[num_words] = stop
+                        num_words += 1
+                        start = cursor = stop
+                    if not is_doc_over:
+                        break
                     doc += 1
                     if doc == num_docs:
                         return num_words, doc, start, span_end
                     end = offsets[doc + 1]
-                if position <= start:
-                    continue
-                if asked & bit == 0:
-                    stops[num_words] = position
-                    num_words += 1
-                    start = position
-                else:
-                    num_words, start = _cut_until(text, start, position, end, bits, base, tables, stops, num_words)
-        while doc < num_docs and (not is_local or offsets[doc + 1] <= span_end):
-            end = offsets[doc + 1]
-            num_words, start = _cut_until(text, start, min(end, span_end), end, bits, base, tables, stops, num_words)
-            if start < end:
-                break
-            doc += 1
         at = span_end
+    lookaheads.known[0] = known
     return num_words, doc, start, at

@@ -34,7 +34,8 @@ class VocabularyTrie(NamedTuple):
     """The tokens of a vocabulary that stand for text; made by ``build_trie``.
 
     ``nodes [shape=(n_slots, 4), dtype=int32]``: slot of the parent (negative: the root or no node), base of the
-    children's slots, id of the token that ends here (or -1), number of bytes from the root. The root is in slot 0.
+    children's slots, id of the token that ends here (or -1), number of bytes from the root. The root is in slot 0; what
+    a slot without a node holds behind its parent means nothing.
     ``longest``: length of the longest token in bytes.
     """
 
@@ -62,6 +63,7 @@ def _add_block(nodes, num_slots, free):
         nodes[slot, _PARENT] = _FREE
         nodes[slot, _NEXT] = slot + 1
         nodes[slot, _PREVIOUS] = slot - 1
+        nodes[slot, _DEPTH] = 0
     first = num_slots
     last = num_slots + _BLOCK - 1
     before = last if free < 0 else nodes[free, _PREVIOUS]
@@ -121,7 +123,7 @@ def build_trie(token_values, token_offsets, is_text):
     Returns
     -------
     VocabularyTrie
-        Of ids with the same bytes it holds the smallest. The same vocabulary gives the same trie.
+        Of ids with the same bytes it holds the smallest.
 
     Notes
     -----
@@ -202,21 +204,6 @@ def build_trie(token_values, token_offsets, is_text):
 
 
 @njit
-def _longest_token(nodes, text, start, stop):
-    """The node of the longest token that ``text[start:stop]`` starts with, or the root if there is none."""
-    longest = np.int64(_ROOT)
-    node = np.int64(_ROOT)
-    for at in range(start, stop):
-        child = np.int64(nodes[node, _BASE] ^ text[at])
-        if nodes[child, _PARENT] != node:
-            break
-        node = child
-        if nodes[node, _ID] != _NO_ID:
-            longest = node
-    return longest
-
-
-@njit
 def greedy_word(text, start, stop, trie, ids, size):
     """Append the ids of one word, each the longest token that starts where the one before it stops.
 
@@ -247,13 +234,21 @@ def greedy_word(text, start, stop, trie, ids, size):
     nodes = trie.nodes
     at = start
     while at < stop:
-        node = _longest_token(nodes, text, at, stop)
-        if node == _ROOT:
-            at += 1
-        else:
-            ids[size] = nodes[node, _ID]
+        node = np.int64(_ROOT)
+        token = _NO_ID
+        token_stop = at + 1
+        for i in range(at, stop):
+            child = np.int64(nodes[node, _BASE] ^ text[i])
+            if nodes[child, _PARENT] != node:
+                break
+            node = child
+            if nodes[node, _ID] != _NO_ID:
+                token = nodes[node, _ID]
+                token_stop = i + 1
+        if token != _NO_ID:
+            ids[size] = token
             size += 1
-            at += nodes[node, _DEPTH]
+        at = token_stop
     return size
 
 
@@ -292,9 +287,16 @@ def fewest_word(text, start, stop, trie, ids, size):
     ab, abc, d (as few as ab, a, bcd). Without a and d, ``abcd`` is abc and leaves d out.
     """
     nodes = trie.nodes
-    whole = _longest_token(nodes, text, start, stop)
-    if nodes[whole, _DEPTH] == stop - start and whole != _ROOT:  # most words of a trained vocabulary are one token
-        ids[size] = nodes[whole, _ID]
+    node = np.int64(_ROOT)
+    at = start
+    while at < stop:
+        child = np.int64(nodes[node, _BASE] ^ text[at])
+        if nodes[child, _PARENT] != node:
+            break
+        node = child
+        at += 1
+    if at == stop and nodes[node, _ID] != _NO_ID:  # most words of a trained vocabulary are one token
+        ids[size] = nodes[node, _ID]
         return size + 1
     ring = 1
     while ring <= min(trie.longest, stop - start):
