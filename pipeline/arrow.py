@@ -5,10 +5,12 @@ The one place that knows about offsets of slices, nulls that hide values, and th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.kernels.keys import PADDING
@@ -28,7 +30,9 @@ class Rows(NamedTuple):
 
 
 def rows_of(array: pa.Array) -> Rows:
-    """The bytes of a string or binary array, copied once behind zero-based offsets and padding.
+    """The bytes of a string or binary array behind zero-based offsets and padding.
+
+    No copy where the array's buffer goes on far enough; the padding then holds other text, which kernels never look at.
 
     Raises
     ------
@@ -37,17 +41,32 @@ def rows_of(array: pa.Array) -> Rows:
     """
     if array.null_count:
         raise ValueError("rows_of takes arrays without nulls")
-    if len(array) == 0:
-        return Rows(np.zeros(PADDING, dtype=np.uint8), np.zeros(1, dtype=np.int64))
     array = array.cast(pa.large_binary())
     _, offset_buffer, value_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    first = offsets[0]
-    offsets = offsets - first
+    offsets = np.zeros(1, dtype=np.int64)
+    first = 0
+    if len(array):
+        offsets = np.frombuffer(offset_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+        first = offsets[0]
+        offsets = offsets - first
+    if value_buffer is not None and first + offsets[-1] + PADDING <= value_buffer.size:
+        return Rows(np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1] + PADDING], offsets)
     values = np.zeros(offsets[-1] + PADDING, dtype=np.uint8)
     if offsets[-1]:
         values[: offsets[-1]] = np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1]]
+    values.setflags(write=False)
     return Rows(values, offsets)
+
+
+def iter_slices(array: pa.Array, num_bytes: int) -> Iterator[pa.Array]:
+    """Slices of a string or binary array, in order, of at most ``num_bytes`` bytes or one row."""
+    stops = np.cumsum(pc.binary_length(array).to_numpy(zero_copy_only=False), dtype=np.int64)
+    start = 0
+    while start < len(array):
+        before = stops[start - 1] if start else 0
+        stop = max(int(np.searchsorted(stops, before + num_bytes, side="right")), start + 1)
+        yield array.slice(start, stop - start)
+        start = stop
 
 
 def binary_array(values: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.LargeBinaryArray:

@@ -70,8 +70,8 @@ class _TableCutter:
         start = at
         num_bits = int(rows.offsets[-1]) - at if self.tables.num_lookaheads else 0
         lookaheads = Lookaheads(np.zeros(num_bits, dtype=np.uint8), np.array([at], dtype=np.int64))
+        stops = np.empty(SPAN + WORDS_AT_ONCE, dtype=np.int64)
         while doc < len(rows.offsets) - 1:
-            stops = np.empty(SPAN + WORDS_AT_ONCE, dtype=np.int64)
             first = start
             num_words, doc, start, at = split_some(rows.values, rows.offsets, self.tables, lookaheads, doc, start, at, stops)
             if num_words:
@@ -163,7 +163,8 @@ class Pretokenizer:
         ------
         (start, stops)
             Where the first word starts, and where each stops and the next starts, in bytes of ``rows.values``
-            ``[shape=(n_words,), dtype=int64]``. Words are in order, never empty, and leave nothing out.
+            ``[shape=(n_words,), dtype=int64]``; overwritten when the next are asked for. Words are in order, never empty,
+            and leave nothing out.
         """
         if not self.patterns:
             stops = rows.offsets[1:][np.diff(rows.offsets) > 0]

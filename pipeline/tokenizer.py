@@ -15,24 +15,30 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import __version__
-from pipeline.arrow import list_array, rows_of
+from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
-from pipeline.kernels.encode import MergeTables, WordCache, encode_words, fill_pairs
+from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words
+from pipeline.kernels.ranks import MergeTables, fill_pairs, ranks_of_bytes
+from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import id_type
 
-CACHE_ENTRIES = 1 << 19
+ENCODE_BYTES = 1 << 23
+"""Bytes of text that are normalized and cut at a time."""
+
+CACHE_ENTRIES = 1 << 21
 CACHE_BYTES = 1 << 24
 CACHE_IDS = 1 << 22
 
@@ -53,6 +59,9 @@ class Tokenizer:
         Those of the vocabulary that stand for no text, in the order of their ids.
     pretokenizer, normalizer
         What is done to text before the merges.
+    encoder
+        How words become ids: by the ranks of the ``merges`` (what a tokenizer.json means), the longest token first, or
+        the fewest tokens.
     options
         What the tokenizer was made with, for its own description; see ``description``.
     """
@@ -62,6 +71,7 @@ class Tokenizer:
     special_tokens: tuple[str, ...] = ()
     pretokenizer: Pretokenizer = field(default_factory=lambda: Pretokenizer.named("gpt2"))
     normalizer: str = "none"
+    encoder: Literal["merge", "greedy", "fewest"] = "merge"
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,7 +91,7 @@ class Tokenizer:
     # --- encode ---
 
     @functools.cached_property
-    def _tables(self) -> MergeTables:
+    def _encoder(self) -> Encoder:
         specials = set(self.special_tokens)
         tokens = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
@@ -93,8 +103,8 @@ class Tokenizer:
         left = np.array([self.vocab[a] for a, _ in self.merges], dtype=np.int64)
         right = np.array([self.vocab[b] for _, b in self.merges], dtype=np.int64)
         results = [self.vocab[a + b] for a, b in self.merges]
-        pairs = np.zeros((1 << max(4, (4 * len(results)).bit_length()), 2), dtype=np.uint64)
-        fill_pairs(pairs, left, right, np.arange(len(results)), np.array(results, dtype=np.int64))
+        pairs = np.zeros(1 << max(4, (2 * len(results)).bit_length()), dtype=np.uint64)
+        fill_pairs(pairs, left, right)
         num_bytes = int((byte_ids >= 0).sum())
         made = set(results) | set(byte_ids[byte_ids >= 0].tolist())
         one_derivation = len(made) == len(results) + num_bytes and made | {self.vocab[s] for s in specials} == set(
@@ -102,7 +112,20 @@ class Tokenizer:
         )
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         values = np.frombuffer(b"".join(tokens) + b"\0", dtype=np.uint8)
-        return MergeTables(byte_ids, pairs, values, offsets, one_derivation)
+        merges = MergeTables(
+            byte_ids,
+            pairs,
+            ranks_of_bytes(pairs, byte_ids),
+            np.array(results, dtype=np.int32),
+            values,
+            offsets,
+            one_derivation,
+        )
+        if self.encoder == "merge":
+            return Encoder(MERGE, merges, VocabularyTrie(np.zeros((0, 4), dtype=np.int32), 0))
+        is_text = np.ones(len(tokens), dtype=bool)
+        is_text[[self.vocab[special] for special in specials]] = False
+        return Encoder(GREEDY if self.encoder == "greedy" else FEWEST, merges, build_trie(values, offsets, is_text))
 
     @functools.cached_property
     def _cache(self) -> WordCache:
@@ -110,7 +133,7 @@ class Tokenizer:
             np.zeros((CACHE_ENTRIES, 4), dtype=np.uint64),
             np.zeros(CACHE_BYTES, dtype=np.uint8),
             np.zeros(CACHE_IDS, dtype=np.int32),
-            np.zeros(2, dtype=np.int64),
+            np.zeros(3, dtype=np.int64),
         )
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
@@ -118,26 +141,38 @@ class Tokenizer:
 
         Not for concurrent threads: the word cache belongs to the tokenizer.
         """
-        rows = rows_of(normalize(_as_array(texts), self.normalizer))
-        doc_stops = rows.offsets[1:]
-        id_stops = np.zeros(len(rows.offsets), dtype=np.int64)
-        chunks: list[NDArray[np.int32]] = []
-        num_ids = doc = 0
-        for start, stops in self.pretokenizer.iter_words(rows):
-            ids = np.empty(stops[-1] - start, dtype=np.int32)
-            next_doc = int(np.searchsorted(doc_stops, stops[-1], side="right"))
-            sizes = np.empty(next_doc - doc, dtype=np.int64)
-            size = encode_words(rows.values, start, stops, doc_stops[doc:next_doc], self._tables, self._cache, ids, sizes)
-            id_stops[doc + 1 : next_doc + 1] = num_ids + sizes
-            chunks.append(ids[:size].copy() if size < len(ids) // 2 else ids[:size])
-            num_ids, doc = num_ids + size, next_doc
-        id_stops[doc + 1 :] = num_ids
-        values = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
-        return list_array(pa.array(values.view(np.uint32)), id_stops)
+        array = _as_array(texts)
+        id_stops = np.zeros(len(array) + 1, dtype=np.int64)
+        ids = np.empty(0, dtype=np.int32)
+        size = doc = 0
+        for piece in iter_slices(array, ENCODE_BYTES):
+            rows = rows_of(normalize(piece, self.normalizer))
+            doc_stops = rows.offsets[1:]
+            first_doc = doc
+            for start, stops in self.pretokenizer.iter_words(rows):
+                room = size + int(stops[-1]) - start + 4
+                if room > len(ids):  # one id in three bytes is more than most text needs
+                    ids = _grown(ids, size, max(room, len(ids) * 3 // 2, pc.sum(pc.binary_length(array)).as_py() // 3))
+                next_doc = first_doc + int(np.searchsorted(doc_stops, stops[-1], side="right"))
+                size = encode_words(
+                    rows.values,
+                    start,
+                    stops,
+                    doc_stops[doc - first_doc : next_doc - first_doc],
+                    self._encoder,
+                    self._cache,
+                    ids,
+                    size,
+                    id_stops[doc + 1 : next_doc + 1],
+                )
+                doc = next_doc
+            id_stops[doc + 1 : first_doc + len(piece) + 1] = size
+            doc = first_doc + len(piece)
+        return list_array(pa.array(ids[:size].view(np.uint32)), id_stops)
 
     def num_unknown_bytes(self, texts: Texts) -> int:
         """How many bytes of the texts have no id, so that encoding leaves them out (``initial_alphabet: seen``)."""
-        is_unknown = self._tables.byte_ids < 0
+        is_unknown = self._encoder.merges.byte_ids < 0
         if not is_unknown.any():
             return 0
         rows = rows_of(normalize(_as_array(texts), self.normalizer))
@@ -319,7 +354,7 @@ def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
             raise ArtifactError(f"its merge of {left!r} and {right!r} uses or makes a token that is not in its vocabulary")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
-    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options)
+    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options.get("encoder", "merge"), options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +394,12 @@ def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
             raise ArtifactError(f"{uri}: not a tokenizer.json that `tokenizers` can load: {error}") from error
         outside.encode_special_tokens = True
         return ForeignTokenizer(outside)
+
+
+def _grown(ids: NDArray[np.int32], size: int, room: int) -> NDArray[np.int32]:
+    larger = np.empty(room, dtype=np.int32)
+    larger[:size] = ids[:size]
+    return larger
 
 
 def _as_array(texts: Texts) -> pa.LargeStringArray:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels._llvm import prefetch
+from pipeline.kernels._llvm import prefetch, trailing_zeros
 from pipeline.kernels.keys import LONG, hash_lanes, key_lanes, partition_of
 
 GROUP = 64
@@ -24,6 +24,7 @@ _OFFSET = np.uint64((1 << 56) - 1)
 
 class WordTable(NamedTuple):
     """``entries [shape=(capacity, 4), dtype=uint64]``: key (two lanes), count, length; capacity is a power of two.
+    A word's home is the upper bits of its hash, so that a table grows from one end to the other, not all over memory.
 
     The second lane of a long word holds its place in ``arena [dtype=uint8]`` below the top byte; of a free entry it is 0.
     ``used [shape=(2,), dtype=int64]``: taken entries, taken arena bytes.
@@ -74,6 +75,7 @@ def count_words(text, start, stops, table):
     one = np.uint64(1)
     num_entries = used[0]
     arena_used = used[1]
+    shift = np.uint64(64 - trailing_zeros(np.uint64(len(entries))))
     most = len(entries) // 2
     lows = np.empty(GROUP, dtype=np.uint64)
     highs = np.empty(GROUP, dtype=np.uint64)
@@ -84,7 +86,7 @@ def count_words(text, start, stops, table):
         for i in range(group):
             stop = stops[first + i]
             lows[i], highs[i] = key_lanes(text, at, stop)
-            slots[i] = hash_lanes(lows[i], highs[i]) & mask
+            slots[i] = hash_lanes(lows[i], highs[i]) >> shift
             prefetch(cells, np.uintp(slots[i] * np.uint64(4)))
             at = stop
         for i in range(group):
@@ -132,22 +134,21 @@ def count_words(text, start, stops, table):
 
 @njit
 def rehash_into(old, new):
-    """Move every entry of a table to an empty one with more room."""
-    mask = np.uint64(len(new.entries) - 1)
+    """Copy the entries of a table to a larger, empty one: ``[shape=(capacity, 4), dtype=uint64]`` both."""
+    mask = np.uint64(len(new) - 1)
+    shift = np.uint64(64 - trailing_zeros(np.uint64(len(new))))
     one = np.uint64(1)
-    new.arena[: old.used[1]] = old.arena[: old.used[1]]
-    new.used[:] = old.used
-    for at in range(len(old.entries)):
-        entry = old.entries[at]
-        if entry[1] == 0:
+    for at in range(len(old)):
+        high = old[at, 1]
+        if high == 0:
             continue
-        high = entry[1]
         if high >> _S56 == LONG:
             high = LONG << _S56
-        slot = hash_lanes(entry[0], high) & mask
-        while new.entries[slot, 1] != 0:
+        slot = hash_lanes(old[at, 0], high) >> shift
+        while new[slot, 1] != 0:
             slot = (slot + one) & mask
-        new.entries[slot] = entry
+        for i in range(4):
+            new[slot, i] = old[at, i]
 
 
 @njit

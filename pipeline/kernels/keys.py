@@ -15,7 +15,7 @@ SHORT_BYTES = 15
 """The longest word that is its own key."""
 
 PADDING = 64
-"""Zero bytes a text buffer needs behind its last byte, so that lanes and blocks can be read without a length check."""
+"""Readable bytes a text buffer needs behind its last byte, so that lanes and blocks can be read without a length check."""
 
 LONG = np.uint64(0xFF)
 """In place of the length in the second lane: the word is longer than ``SHORT_BYTES``."""

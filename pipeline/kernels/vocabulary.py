@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels._jit import njit
+from pipeline.kernels._jit import leaf, njit
 
 _PARENT, _BASE, _ID, _DEPTH = 0, 1, 2, 3
 _NEXT, _PREVIOUS = 1, 2  # what the columns of a free slot hold while the trie is built: a circle of all free slots
@@ -203,7 +203,7 @@ def build_trie(token_values, token_offsets, is_text):
 # --- encode ---
 
 
-@njit
+@leaf
 def greedy_word(text, start, stop, trie, ids, size):
     """Append the ids of one word, each the longest token that starts where the one before it stops.
 

@@ -54,14 +54,14 @@ class WordCounter:
 
     def _grow(self, next_bytes: int) -> None:
         """Twice the room in whatever is full, and enough for the next word."""
-        table = self._table
-        capacity, arena_bytes = len(table.entries), len(table.arena)
-        if table.used[0] >= capacity // 2:
-            capacity *= 2
-        if table.used[1] + next_bytes > arena_bytes:
-            arena_bytes = max(2 * arena_bytes, int(table.used[1]) + next_bytes)
-        self._table = _empty_table(capacity, arena_bytes)
-        rehash_into(table, self._table)
+        entries, arena, used = self._table
+        if used[1] + next_bytes > len(arena):
+            larger = np.empty(max(2 * len(arena), int(used[1]) + next_bytes), dtype=np.uint8)
+            larger[: used[1]] = arena[: used[1]]
+            self._table = WordTable(entries, larger, used)
+        if used[0] >= len(entries) // 2:
+            self._table = WordTable(np.zeros((2 * len(entries), 4), dtype=np.uint64), self._table.arena, used)
+            rehash_into(entries, self._table.entries)
 
     def result(self, num_partitions: int) -> Counted:
         """All distinct words so far; a word's partition depends on its bytes alone."""
