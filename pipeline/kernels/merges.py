@@ -5,8 +5,8 @@ written once, side by side, into an append-only arena; a pair is a range of it. 
 pair's count, for a pair's count never rises; the pair on top is counted anew by walking its own positions, and goes
 back if the bound was too high. A bound that holds is the true maximum, ties included.
 
-Time: each merge visits the positions of its pair; each stale bound visits its own. Memory: 4 bytes a symbol for the
-text, 4 for the word it belongs to, 4 for each position ever written.
+Time: each merge visits the positions of its pair; each stale bound visits its own. Memory: 8 bytes a symbol for the
+text, 4 for each position ever written. What a visit costs is a cache miss, so all it asks for lies in one line.
 
 Order: highest count first, then the smaller left id, then the smaller right id (the order of ``tokenizers``).
 """
@@ -15,45 +15,64 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.kernels._jit import njit
+from pipeline.kernels._jit import leaf, njit
+from pipeline.kernels._llvm import prefetch
 
 END = np.int32(-1)
 """Stands before the first and after each word: pairs do not cross it."""
 
 _DEAD = np.int32(-2)
+_MOST_INT32 = 2**31 - 1
+_LOWER = 0xFFFFFFFF
+_AHEAD = np.uintp(16)
+"""Positions between the one that is looked at and the one whose cell is fetched."""
+
+
+@leaf
+def _id(cell):
+    return np.int32(cell << 32 >> 32)  # with its sign
+
+
+@leaf
+def _cell(token, weight):
+    return np.int64(weight) << 32 | (np.int64(token) & _LOWER)
+
+
+@leaf
+def _weight(cell, counts):
+    weight = cell >> 32
+    return weight if weight >= 0 else counts[~weight]
 
 
 @njit
-def words_to_symbols(values, offsets, byte_ids):
-    """Words as ids with ``END`` around each, and the word each symbol belongs to.
+def words_to_cells(values, offsets, counts, byte_ids):
+    """Words as ids with ``END`` around each; beside each id, in the same 8 bytes, how often its word occurs.
 
     Bytes whose id is negative are left out; their neighbours become adjacent, as in ``tokenizers``.
 
     Returns
     -------
-    (symbols, word_of)
-        ``[shape=(n,), dtype=int32]`` both; ``word_of`` of an ``END`` is the word before it.
+    cells
+        In the lower half the id, or ``END``. In the upper half the word's count, or, if that has more than 31 bits, the
+        complement of the word's index in ``counts``. ``[shape=(n,), dtype=int64]``
     """
     num_words = len(offsets) - 1
-    symbols = np.empty(offsets[num_words] - offsets[0] + num_words + 1, dtype=np.int32)
-    word_of = np.empty(len(symbols), dtype=np.int32)
-    symbols[0] = END
-    word_of[0] = 0
+    cells = np.empty(offsets[num_words] - offsets[0] + num_words + 1, dtype=np.int64)
+    cells[0] = _cell(END, 0)
     at = 1
     for word in range(num_words):
+        weight = counts[word] if counts[word] <= _MOST_INT32 else np.int64(~word)
         for i in range(offsets[word], offsets[word + 1]):
             token = byte_ids[values[i]]
             if token >= 0:
-                symbols[at] = token
-                word_of[at] = word
+                cells[at] = _cell(token, weight)
                 at += 1
-        symbols[at] = END
-        word_of[at] = word
+        cells[at] = _cell(END, weight)
         at += 1
-    return symbols[:at], word_of[:at]
+    return cells[:at]
 
 
-@njit
+@leaf
 def _is_before(count_a, a, count_b, b, left, right):
     """Whether pair ``a`` is merged before pair ``b``."""
     if count_a != count_b:
@@ -63,7 +82,7 @@ def _is_before(count_a, a, count_b, b, left, right):
     return right[a] < right[b]
 
 
-@njit
+@leaf
 def _sift_up(heap_counts, heap_pairs, at, left, right):
     count = heap_counts[at]
     pair = heap_pairs[at]
@@ -78,7 +97,7 @@ def _sift_up(heap_counts, heap_pairs, at, left, right):
     heap_pairs[at] = pair
 
 
-@njit
+@leaf
 def _sift_down(heap_counts, heap_pairs, at, size, left, right):
     count = heap_counts[at]
     pair = heap_pairs[at]
@@ -109,7 +128,7 @@ def _grown(array, used, extra):
     return result
 
 
-@njit
+@leaf
 def _spells(a, b, left_of, right_of, byte_of, wanted, stack):
     """Whether the bytes of two tokens, expanded through their merges, are ``wanted``."""
     stack[0] = b
@@ -131,13 +150,13 @@ def _spells(a, b, left_of, right_of, byte_of, wanted, stack):
 
 
 @njit
-def _initial_pairs(symbols, word_of, counts, num_ids):
+def _initial_pairs(cells, counts, num_ids):
     """Every pair of adjacent symbols: ids, count, and its positions as a range of the arena, ascending."""
     slots = np.full(num_ids * num_ids, -1, dtype=np.int32)
     sizes = np.zeros(num_ids * num_ids, dtype=np.int64)
-    for at in range(1, len(symbols) - 1):
-        if symbols[at] >= 0 and symbols[at + 1] >= 0:
-            sizes[symbols[at] * num_ids + symbols[at + 1]] += 1
+    for at in range(1, len(cells) - 1):
+        if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
+            sizes[_id(cells[at]) * num_ids + _id(cells[at + 1])] += 1
     num_pairs = 0
     num_positions = np.int64(0)
     for key in range(len(sizes)):
@@ -159,19 +178,34 @@ def _initial_pairs(symbols, word_of, counts, num_ids):
             starts[slot] = start
             start += sizes[key]
     positions = np.empty(num_positions, dtype=np.int32)
-    for at in range(1, len(symbols) - 1):
-        if symbols[at] >= 0 and symbols[at + 1] >= 0:
-            slot = slots[symbols[at] * num_ids + symbols[at + 1]]
+    for at in range(1, len(cells) - 1):
+        if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
+            slot = slots[_id(cells[at]) * num_ids + _id(cells[at + 1])]
             positions[starts[slot] + lengths[slot]] = at
             lengths[slot] += 1
-            pair_counts[slot] += counts[word_of[at]]
+            pair_counts[slot] += _weight(cells[at], counts)
     return left, right, pair_counts, starts, lengths, positions
+
+
+@leaf
+def _recount(cells, counts, positions, start, stop, a, b, length_a):
+    """How many of ``positions[start:stop]`` the pair still stands at, moved to the front, and its count there."""
+    live = 0
+    count = np.int64(0)
+    for i in range(np.uintp(start), np.uintp(stop)):
+        prefetch(cells, np.uintp(positions[min(i + _AHEAD, np.uintp(stop - 1))]))
+        at = np.uintp(positions[i])
+        cell = cells[at]
+        if _id(cell) == a and _id(cells[at + np.uintp(length_a)]) == b:
+            positions[np.uintp(start + live)] = at
+            live += 1
+            count += _weight(cell, counts)
+    return live, count
 
 
 @njit
 def learn_merges(
-    symbols,
-    word_of,
+    cells,
     counts,
     num_ids,
     vocab_size,
@@ -186,8 +220,8 @@ def learn_merges(
 
     Parameters
     ----------
-    symbols, word_of
-        From ``words_to_symbols``; ``symbols`` is overwritten.
+    cells
+        From ``words_to_cells``; overwritten.
     counts
         Occurrences of each word. ``[shape=(n_words,), dtype=int64]``
     num_ids
@@ -215,7 +249,7 @@ def learn_merges(
     ones included. Then ``(a, b)`` and ``(aa, a)`` occur twice each, and ``(a, b)`` has the smaller left id. Then
     ``(aa, ab)``, twice.
     """
-    left, right, pair_counts, starts, lengths, positions = _initial_pairs(symbols, word_of, counts, num_ids)
+    left, right, pair_counts, starts, lengths, positions = _initial_pairs(cells, counts, num_ids)
     num_pairs = len(left)
     used_positions = np.int64(len(positions))
 
@@ -258,14 +292,7 @@ def learn_merges(
         length_a = length_of[a]
 
         # Count the pair anew, dropping positions where it no longer stands.
-        live = np.int64(0)
-        count = np.int64(0)
-        for i in range(start, start + lengths[pair]):
-            at = positions[i]
-            if symbols[at] == a and symbols[at + length_a] == b:
-                positions[start + live] = at
-                live += 1
-                count += counts[word_of[at]]
+        live, count = _recount(cells, counts, positions, start, start + lengths[pair], a, b, length_a)
         lengths[pair] = live
         if count < bound and count >= min_count:
             heap_counts[0] = count
@@ -300,13 +327,15 @@ def learn_merges(
         merged = _grown(merged, 0, live)
         num_merged = 0
         for i in range(start, start + live):
+            prefetch(cells, np.uintp(positions[min(i + 16, start + live - 1)]))
             at = positions[i]
             middle = at + length_a
-            if symbols[at] == a and symbols[middle] == b:
-                symbols[middle - 1] = _DEAD
-                symbols[middle] = _DEAD
-                symbols[at] = new
-                symbols[at + length - 1] = new
+            if _id(cells[at]) == a and _id(cells[middle]) == b:
+                first = cells[at] & ~_LOWER | new
+                cells[middle - 1] = _cell(_DEAD, 0)
+                cells[middle] = _cell(_DEAD, 0)
+                cells[at] = first
+                cells[at + length - 1] = _cell(new, 0)
                 merged[num_merged] = at
                 num_merged += 1
 
@@ -315,15 +344,15 @@ def learn_merges(
         num_touched_right = 0
         for i in range(num_merged):
             at = merged[i]
-            weight = counts[word_of[at]]
-            neighbour = symbols[at + length]
+            weight = _weight(cells[at], counts)
+            neighbour = _id(cells[at + length])
             if neighbour >= 0:
                 if num_right[neighbour] == 0:
                     touched_right[num_touched_right] = neighbour
                     num_touched_right += 1
                 num_right[neighbour] += 1
                 weight_right[neighbour] += weight
-            neighbour = symbols[at - 1]
+            neighbour = _id(cells[at - 1])
             if neighbour >= 0 and neighbour != new:  # (new, new) is counted from its left side
                 if num_left[neighbour] == 0:
                     touched_left[num_touched_left] = neighbour
@@ -363,11 +392,11 @@ def learn_merges(
                 sizes[neighbour] = starts[num_pairs - 1]
         for i in range(num_merged):
             at = merged[i]
-            neighbour = symbols[at + length]
+            neighbour = _id(cells[at + length])
             if neighbour >= 0 and num_right[neighbour] >= 0:
                 positions[num_right[neighbour]] = at
                 num_right[neighbour] += 1
-            neighbour = symbols[at - 1]
+            neighbour = _id(cells[at - 1])
             if neighbour >= 0 and neighbour != new and num_left[neighbour] >= 0:
                 positions[num_left[neighbour]] = at - length_of[neighbour]
                 num_left[neighbour] += 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.arrow import Rows
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, to_bytes, to_chars
 from pipeline.errors import DataError
-from pipeline.kernels.merges import learn_merges, words_to_symbols
+from pipeline.kernels.merges import learn_merges, words_to_cells
 
 MAX_SYMBOLS = 2**31 - 2
 
@@ -49,7 +49,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     Parameters
     ----------
     words
-        The distinct words' bytes. Their order does not matter.
+        The words' bytes, each word once. Their order does not matter.
     counts
         Occurrences of each word in the corpus. ``[shape=(n_words,), dtype=int64]``
     options
@@ -84,14 +84,13 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
 
     formable = [to_bytes(t) for t in options.special_tokens if len(t) > 1 and all(c in BYTE_OF_CHAR for c in t)]
     special_ids = np.array([vocab[to_chars(token)] for token in formable], dtype=np.int64)
-    symbols, word_of = words_to_symbols(words.values, words.offsets, byte_ids)
+    counts = np.ascontiguousarray(counts, dtype=np.int64)
     pairs, merge_counts, results = learn_merges(
-        symbols,
-        word_of,
-        np.ascontiguousarray(counts, dtype=np.int64),
+        words_to_cells(words.values, words.offsets, counts, byte_ids),
+        counts,
         len(vocab),
         options.vocab_size,
-        max(options.min_count, 1),
+        max(options.min_count, 1, _rarest_merge(words, counts, options, options.vocab_size - len(vocab) + len(formable))),
         options.max_token_length or 0,
         byte_of,
         special_ids,
@@ -105,3 +104,21 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
         if result == len(spellings):
             spellings.append(spellings[left] + spellings[right])
     return TrainedBpe({s: i for i, s in enumerate(spellings)}, tuple(merges), tuple(merge_counts.tolist()))
+
+
+def _rarest_merge(words: Rows, counts: NDArray[np.int64], options: BpeOptions, num_merges: int) -> int:
+    """A count below which no pair is merged, so that the kernel need not list such pairs; 0 if none is known.
+
+    When all pairs are rarer than ``c``, each word that occurs ``c`` times is a single token (else a pair inside it would
+    occur ``c`` times), and each such token took a merge of its own. So if there are ``num_merges`` such words, the
+    vocabulary is full before a pair rarer than ``c`` is merged.
+
+    Examples
+    --------
+    Two merges are wanted, and the words ``ab``, ``bc`` and ``ca`` occur 9, 7 and 2 times: no merge is rarer than 7.
+    """
+    lengths = np.diff(words.offsets)
+    can_be_token = (lengths >= 2) & (lengths < (options.max_token_length or np.iinfo(np.int64).max))
+    if not 0 < num_merges <= can_be_token.sum():
+        return 0
+    return int(np.partition(counts[can_be_token], -num_merges)[-num_merges])
