@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from pipeline.kernels.ranks import MOST_IDS
 from pipeline.normalizer import NORMALIZERS
 from pipeline.pretokenizer import PRESETS, Pretokenizer
 
@@ -120,6 +121,7 @@ class TokenizerSpec:
     min_count: int = 1  # a pair rarer than this is not merged
     max_token_length: int | None = None  # as in `tokenizers`: merges of merges stay *below* it, in bytes
     initial_alphabet: Literal["bytes", "seen"] = "bytes"  # all 256 bytes, or those in the corpus
+    encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
     special_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,10 +136,10 @@ class TokenizerSpec:
         _check_distinct("special_tokens: the token", list(self.special_tokens))
         alphabet = 256 if self.initial_alphabet == "bytes" else 1
         needed = alphabet + len(self.special_tokens)
-        if not needed <= self.vocab_size <= 2**31 - 1:
+        if not needed <= self.vocab_size <= MOST_IDS:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}; a byte-level vocabulary needs at least {needed} "
-                f"({alphabet} for the bytes, {len(self.special_tokens)} for special tokens) and at most 2147483647"
+                f"({alphabet} for the bytes, {len(self.special_tokens)} for special tokens) and at most {MOST_IDS}"
             )
         if self.min_count < 0:
             raise ValueError(f"min_count is {self.min_count}; 0 or more is allowed")

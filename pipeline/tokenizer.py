@@ -9,9 +9,11 @@ Text that looks like a special token is ordinary text here. (``tokenizers`` does
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,7 @@ from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words
-from pipeline.kernels.ranks import MergeTables, fill_pairs, ranks_of_bytes
+from pipeline.kernels.ranks import MOST_IDS, MergeTables, fill_pairs, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
@@ -128,18 +130,30 @@ class Tokenizer:
         return Encoder(GREEDY if self.encoder == "greedy" else FEWEST, merges, build_trie(values, offsets, is_text))
 
     @functools.cached_property
+    def _caches(self) -> threading.local:
+        return threading.local()
+
+    @property
     def _cache(self) -> WordCache:
-        return WordCache(
-            np.zeros((CACHE_ENTRIES, 4), dtype=np.uint64),
-            np.zeros(CACHE_BYTES, dtype=np.uint8),
-            np.zeros(CACHE_IDS, dtype=np.int32),
-            np.zeros(3, dtype=np.int64),
-        )
+        """The word cache of the calling thread."""
+        try:
+            return self._caches.words  # type: ignore[no-any-return]
+        except AttributeError:
+            self._caches.words = WordCache(
+                np.zeros((CACHE_ENTRIES, 4), dtype=np.uint64),
+                np.zeros(CACHE_BYTES, dtype=np.uint8),
+                np.zeros(CACHE_IDS, dtype=np.int32),
+                np.zeros(3, dtype=np.int64),
+            )
+            return self._caches.words  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """The ids of each text. ``large_list<uint32>``, one row a text; no special token is added.
 
-        Not for concurrent threads: the word cache belongs to the tokenizer.
+        Threads may call it at the same time: each has a word cache of its own, of at most 100 MB.
         """
         array = _as_array(texts)
         id_stops = np.zeros(len(array) + 1, dtype=np.int64)
@@ -256,6 +270,7 @@ class Tokenizer:
             "special_tokens": {token: self.vocab[token] for token in self.special_tokens},
             "normalizer": self.normalizer,
             "pretokenizer": list(self.pretokenizer.patterns),
+            "encoder": self.encoder,
             "tokenizer_sha256": self.sha256,
             "options": self.options,
         }
@@ -352,6 +367,8 @@ def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
     for left, right in merges:
         if not {left, right, left + right} <= vocab.keys():
             raise ArtifactError(f"its merge of {left!r} and {right!r} uses or makes a token that is not in its vocabulary")
+    if len(vocab) > MOST_IDS or len(merges) > MOST_IDS:
+        raise ArtifactError(f"it has more than {MOST_IDS} ids or merges")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
     return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options.get("encoder", "merge"), options)

@@ -56,7 +56,7 @@ def make_runner(spec: JobSpec) -> Runner:
     """The runner that ``execution.address`` asks for. Ray is imported only if it is needed."""
     execution = spec.execution
     if execution.address == "local":
-        return LocalRunner(execution.retries)
+        return LocalRunner(execution.max_in_flight, execution.retries)
     from pipeline.jobs.ray_runner import RayRunner
 
     return RayRunner(execution.address, execution.max_in_flight, execution.retries)

@@ -1,10 +1,13 @@
-"""Run tasks in this process, one after the other. The seam that ``ray_runner`` fills for a cluster."""
+"""Run tasks in this process. The seam that ``ray_runner`` fills for a cluster."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
 from pipeline.errors import PipelineError, StorageError, TaskFailed
@@ -29,16 +32,30 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """No Ray, no threads: what a debugger wants, and the measure for every other runner."""
+    """Threads of this process, one for each of its CPUs: kernels, Arrow and polars work side by side.
 
-    def __init__(self, max_retries: int) -> None:
+    With ``max_in_flight`` 1 there are no threads: what a debugger wants, and the measure for every other runner.
+    """
+
+    def __init__(self, max_in_flight: int | None, max_retries: int) -> None:
         self.retries = 0
         self._max_retries = max_retries
+        num_threads = min(max_in_flight or sys.maxsize, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(num_threads, "task") if num_threads > 1 else None
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """See ``Runner``."""
-        for task in tasks:
-            yield self._attempt(job, task)
+        if self._pool is None:
+            for task in tasks:
+                yield self._attempt(job, task)
+            return
+        futures = [self._pool.submit(self._attempt, job, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
 
     def _attempt(self, job: Job, task: Task) -> Receipt:
         for attempt in range(self._max_retries + 1):
@@ -53,7 +70,9 @@ class LocalRunner:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Wait for the tasks that still run."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def gave_up(task: Task, attempts: int, error: BaseException) -> PipelineError:

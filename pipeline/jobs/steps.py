@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import list_array, list_rows, rows_of, take_rows
+from pipeline.arrow import Rows, list_array, list_rows, rows_of, take_rows
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.plan import CountingPass
 from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
@@ -137,7 +137,9 @@ def _iter_documents(job: Job, source: ShardInput, dropped: Counter[str]) -> Iter
         keys = document_keys(kept.column("id"))
         held_out = is_held_out(keys, holdout.fraction, holdout.seed)
         for split, mask in (("train", ~held_out), ("holdout", held_out)):
-            if mask.any():
+            if mask.all():
+                yield _Batch(split, kept.column("text"), keys)
+            elif mask.any():
                 yield _Batch(split, kept.column("text").filter(pa.array(mask)), keys[mask])
 
 
@@ -233,16 +235,9 @@ def train_tokenizer(
     job: Job, outputs: Outputs, *, tokenizer: TokenizerSpec, counting: str, parts: list[dict[str, Any]]
 ) -> Report:
     """Train one tokenizer from the merged words, and publish its directory."""
-    tables = []
-    for part in parts:
-        with storage.open_input(job.path(part["path"])) as file:
-            tables.append(pa.ipc.open_stream(file).read_all())
-    table = pa.concat_tables(tables).combine_chunks()
     weights = [Fraction(str(source.weight)) for source in job.spec.sources]
     scale = np.lcm.reduce([weight.denominator for weight in weights])
-    counts = _weighted_counts(table, [int(weight * int(scale)) for weight in weights])
-    keep = counts > 0
-    words = rows_of(table.column("word").combine_chunks().filter(pa.array(keep)))
+    words, counts = _read_words(job, parts, [int(weight * int(scale)) for weight in weights])
     options = BpeOptions(
         vocab_size=tokenizer.vocab_size,
         min_count=tokenizer.min_count * int(scale) if tokenizer.min_count > 1 else 1,
@@ -250,13 +245,14 @@ def train_tokenizer(
         initial_alphabet=tokenizer.initial_alphabet,
         special_tokens=tokenizer.special_tokens,
     )
-    trained = train_bpe(words, counts[keep], options)
+    trained = train_bpe(words, counts, options)
     result = Tokenizer(
         vocab=trained.vocab,
         merges=trained.merges,
         special_tokens=tokenizer.special_tokens,
         pretokenizer=tokenizer.make_pretokenizer(),
         normalizer=tokenizer.normalizer,
+        encoder=tokenizer.encoder,
         options=_tokenizer_options(job, tokenizer, [part["sha256"] for part in parts]),
     )
     folder = f"tokenizers/{tokenizer.name}"
@@ -265,9 +261,9 @@ def train_tokenizer(
     training = {
         "format_version": FORMAT_VERSION,
         "count_scale": int(scale),  # counts below are this many times the weighted occurrences
-        "distinct_words": int(keep.sum()),
+        "distinct_words": len(counts),
         "words": int(counts.sum()),
-        "text_bytes": int((counts[keep] * np.diff(words.offsets)).sum()),
+        "text_bytes": int((counts * np.diff(words.offsets)).sum()),
         "pruned_words": 0,
         "merges": [[*pair, count] for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
     }
@@ -278,6 +274,20 @@ def train_tokenizer(
         "distinct_words": training["distinct_words"],
         "sha256": result.sha256,
     }
+
+
+def _read_words(job: Job, parts: list[dict[str, Any]], weights: list[int]) -> tuple[Rows, NDArray[np.int64]]:
+    """The words of all partitions that some source of positive weight has, and their weighted counts."""
+    tables = []
+    for part in parts:
+        with storage.open_input(job.path(part["path"])) as file:
+            tables.append(pa.ipc.open_stream(file).read_all())
+    table = pa.concat_tables(tables).combine_chunks()
+    del tables
+    counts = _weighted_counts(table, weights)
+    keep = counts > 0
+    words = table.column("word").combine_chunks()
+    return rows_of(words if keep.all() else words.filter(pa.array(keep))), counts[keep]
 
 
 def _weighted_counts(table: pa.Table, weights: list[int]) -> NDArray[np.int64]:

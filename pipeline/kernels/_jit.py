@@ -21,6 +21,9 @@ from filelock import FileLock
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
+_WITHOUT_JIT: bool = vars(numba.config)["DISABLE_JIT"]
+
+
 @functools.cache
 def _sources_digest() -> str:
     digest = hashlib.sha256()
@@ -29,7 +32,7 @@ def _sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]
+class _KernelCache(FunctionCache):
     """Numba's cache of one function, in a folder of its own for each state of the sources."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -44,9 +47,9 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-def _compile(function: Callable[..., Any], **flags: bool) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], **flags: Any) -> Callable[..., Any]:
     dispatcher: Any = numba.njit(nogil=True, **flags)(function)
-    if not numba.config.DISABLE_JIT:
+    if not _WITHOUT_JIT:
         dispatcher._cache = _KernelCache(function)
     return dispatcher  # type: ignore[no-any-return]
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.extending import intrinsic
 
 BLOCK = 64
 """Bytes a mask covers."""
+
+_WITHOUT_JIT: bool = vars(numba.config)["DISABLE_JIT"]
 
 
 def _splat(builder: Any, value: Any, width: int) -> Any:
@@ -31,8 +34,8 @@ def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 @intrinsic
-def _range_mask(typing_context, text, at, low, last):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _range_mask(typing_context, text, at, low, last):
+    def generate(context, builder, signature, args):
         vector = ir.VectorType(ir.IntType(8), BLOCK)
         pointer = builder.bitcast(_address(context, builder, signature, args), vector.as_pointer())
         block = builder.load(pointer)
@@ -46,16 +49,16 @@ def _range_mask(typing_context, text, at, low, last):  # type: ignore[no-untyped
 
 
 @intrinsic
-def _trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _trailing_zeros(typing_context, value):
+    def generate(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
 
 
 @intrinsic
-def _prefetch(typing_context, array, at):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _prefetch(typing_context, array, at):
+    def generate(context, builder, signature, args):
         byte_pointer = ir.IntType(8).as_pointer()
         number = ir.IntType(32)
         function = builder.module.declare_intrinsic(
@@ -69,25 +72,25 @@ def _prefetch(typing_context, array, at):  # type: ignore[no-untyped-def]
     return types.void(array, types.uintp), generate
 
 
-def _range_mask_twin(text, at, low, last):  # type: ignore[no-untyped-def]
+def _range_mask_twin(text, at, low, last):
     block = text[int(at) : int(at) + BLOCK]
     return np.packbits((block >= low) & (block <= last), bitorder="little").view(np.uint64)[0]
 
 
-def _trailing_zeros_twin(value):  # type: ignore[no-untyped-def]
+def _trailing_zeros_twin(value):
     number = int(value)
     return np.int64((number & -number).bit_length() - 1 if number else 64)
 
 
-def _prefetch_twin(array, at):  # type: ignore[no-untyped-def]
+def _prefetch_twin(array, at):
     return None
 
 
-range_mask = _range_mask_twin if config.DISABLE_JIT else _range_mask
+range_mask = _range_mask_twin if _WITHOUT_JIT else _range_mask
 """``range_mask(text, at, low, last)``: bit i says whether ``low <= text[at + i] <= last``, for 64 bytes."""
 
-trailing_zeros = _trailing_zeros_twin if config.DISABLE_JIT else _trailing_zeros
+trailing_zeros = _trailing_zeros_twin if _WITHOUT_JIT else _trailing_zeros
 """``trailing_zeros(value)``: place of the lowest bit that is set; 64 if none is."""
 
-prefetch = _prefetch_twin if config.DISABLE_JIT else _prefetch
+prefetch = _prefetch_twin if _WITHOUT_JIT else _prefetch
 """``prefetch(array, at)``: start loading the cache line of ``array[at]`` (contiguous, one dimension)."""

@@ -70,9 +70,7 @@ def _fill_planes(text, start, end, first_block, last_block, class_of, local, pla
         if first >= end:
             break
         for i in range(len(local.range_plane)):
-            planes[local.range_plane[i], block] |= range_mask(
-                text, np.uintp(first), local.range_low[i], local.range_last[i]
-            )
+            planes[local.range_plane[i], block] |= range_mask(text, np.uintp(first), local.range_low[i], local.range_last[i])
         leads = range_mask(text, np.uintp(first), _LEADS, _LAST)
         while leads != 0:
             at = trailing_zeros(leads)

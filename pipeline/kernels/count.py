@@ -18,6 +18,8 @@ from pipeline.kernels.keys import LONG, hash_lanes, key_lanes, partition_of
 GROUP = 64
 """Words whose entries are fetched together: while one comes from memory, the keys of the next are made."""
 
+_S8 = np.uint64(8)
+_BYTE = np.uint64(0xFF)
 _S56 = np.uint64(56)
 _OFFSET = np.uint64((1 << 56) - 1)
 
@@ -181,9 +183,12 @@ def export_words(table, num_partitions):
             values[start : start + length] = table.arena[place : place + length]
             high = LONG << _S56
         else:
+            lane = entry[0]
             for i in range(length):
-                lane = entry[0] if i < 8 else high
-                values[start + i] = np.uint8(lane >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))
+                if i == 8:
+                    lane = high
+                values[start + i] = np.uint8(lane & _BYTE)
+                lane >>= _S8
         offsets[word + 1] = start + length
         counts[word] = np.int64(entry[2])
         partitions[word] = partition_of(hash_lanes(entry[0], high), num_partitions)

@@ -51,7 +51,7 @@ class WordCache(NamedTuple):
     ``entries [shape=(capacity, 4), dtype=uint64]``: a word's key (two lanes) and its ids, two in each of the other lanes,
     or their place and number in ``ids [dtype=int32]``; the capacity is a power of two.
     Of a short word, the number of ids is in the top half byte of the second lane, ``_IN_ARENA`` if they are elsewhere. Of
-    a long word the second lane holds, below ``_LONG_ENTRY``, its place in ``arena [dtype=uint8]``: its length, then its bytes.
+    a long word the second lane holds, below ``_LONG_ENTRY``, its place in ``arena [dtype=uint8]``: length, then bytes.
     ``used [shape=(3,), dtype=int64]``: taken entries, bytes and ids.
     """
 

@@ -177,14 +177,15 @@ def _initial_pairs(cells, counts, num_ids):
             right[slot] = key % num_ids
             starts[slot] = start
             start += sizes[key]
-    positions = np.empty(num_positions, dtype=np.int32)
+    # Three times the room: to grow would hold both copies, and memory that is not touched is not used.
+    positions = np.empty(3 * num_positions, dtype=np.int32)
     for at in range(1, len(cells) - 1):
         if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
             slot = slots[_id(cells[at]) * num_ids + _id(cells[at + 1])]
             positions[starts[slot] + lengths[slot]] = at
             lengths[slot] += 1
             pair_counts[slot] += _weight(cells[at], counts)
-    return left, right, pair_counts, starts, lengths, positions
+    return left, right, pair_counts, starts, lengths, positions, num_positions
 
 
 @leaf
@@ -249,9 +250,8 @@ def learn_merges(
     ones included. Then ``(a, b)`` and ``(aa, a)`` occur twice each, and ``(a, b)`` has the smaller left id. Then
     ``(aa, ab)``, twice.
     """
-    left, right, pair_counts, starts, lengths, positions = _initial_pairs(cells, counts, num_ids)
+    left, right, pair_counts, starts, lengths, positions, used_positions = _initial_pairs(cells, counts, num_ids)
     num_pairs = len(left)
-    used_positions = np.int64(len(positions))
 
     heap_counts = np.empty(max(2 * num_pairs, 16), dtype=np.int64)
     heap_pairs = np.empty(len(heap_counts), dtype=np.int32)

@@ -1,10 +1,11 @@
-"""Rows of unequal length."""
+"""Rows of unequal length: where lines start, and rows in another order."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipeline.kernels._jit import njit
+from pipeline.kernels._llvm import BLOCK, range_mask, trailing_zeros
 
 
 @njit
@@ -22,8 +23,60 @@ def gather_rows(values, offsets, order):
         new_offsets[i + 1] = new_offsets[i] + offsets[order[i] + 1] - offsets[order[i]]
     result = np.empty(new_offsets[-1], dtype=values.dtype)
     for i in range(len(order)):
-        at = new_offsets[i]
-        for j in range(offsets[order[i]], offsets[order[i] + 1]):
-            result[at] = values[j]
-            at += 1
+        new_start = np.uintp(new_offsets[i])
+        start = np.uintp(offsets[order[i]])
+        for at in range(np.uintp(new_offsets[i + 1] - new_offsets[i])):  # unsigned: LLVM copies many at a time
+            result[new_start + at] = values[start + at]
     return result, new_offsets
+
+
+@njit
+def gather_ranges(values, starts, stops):
+    """The ranges ``values[starts[i]:stops[i]]``, one after the other, as rows.
+
+    ``starts``, ``stops`` ``[shape=(n,), dtype=int64]``; returns values and offsets of the rows.
+
+    Examples
+    --------
+    Of ``[1, 2, 3, 4]`` the ranges 0 to 1 and 2 to 4: values 1, 3, 4, offsets 0, 1, 3.
+    """
+    offsets = np.zeros(len(starts) + 1, dtype=np.int64)
+    for i in range(len(starts)):
+        offsets[i + 1] = offsets[i] + stops[i] - starts[i]
+    result = np.empty(offsets[-1], dtype=values.dtype)
+    for i in range(len(starts)):
+        new_start = np.uintp(offsets[i])
+        start = np.uintp(starts[i])
+        for at in range(np.uintp(stops[i] - starts[i])):  # unsigned: LLVM copies many at a time
+            result[new_start + at] = values[start + at]
+    return result, offsets
+
+
+@njit
+def line_starts(text, num_bytes):
+    """Where the lines of ``text[:num_bytes]`` start. ``text`` is padded; ``[shape=(n_lines,), dtype=int64]``.
+
+    Examples
+    --------
+    Of ``a``, a line end, ``b``: 0 and 2; with one more line end, still 0 and 2.
+    """
+    one = np.uint64(1)
+    line_end = np.uint8(10)
+    starts = np.empty(1024, dtype=np.int64)
+    num_lines = 0
+    start = 0
+    for first in range(0, num_bytes, BLOCK):
+        if num_lines + BLOCK + 1 > len(starts):
+            larger = np.empty(2 * len(starts), dtype=np.int64)
+            larger[:num_lines] = starts[:num_lines]
+            starts = larger
+        ends = range_mask(text, np.uintp(first), line_end, line_end)
+        while ends != 0:
+            starts[num_lines] = start
+            num_lines += 1
+            start = first + trailing_zeros(ends) + 1
+            ends &= ends - one
+    if start < num_bytes:
+        starts[num_lines] = start
+        num_lines += 1
+    return starts[:num_lines]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import trailing_zeros
+
 SCAN_SYMBOLS = 48
 CHUNK_BYTES = 4096
 NO_RANK = np.int32(2**31 - 1)

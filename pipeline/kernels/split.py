@@ -36,7 +36,7 @@ class SplitTables(NamedTuple):
     A symbol is ``class << num_lookaheads | lookahead bits``; ``accept`` says that a match may end *before* the symbol.
     ``reverse [shape=(n_reverse_states, n_classes), dtype=int32]`` and ``truth [shape=(n_reverse_states,), dtype=uint8]``:
     the automaton that, read from a document's end, tells at each position which lookaheads hold. State 0 is the end.
-    ``resets [shape=(n_classes,), dtype=int32]``: its state before a character of a class, if the same from every state, or -1.
+    ``resets [shape=(n_classes,), dtype=int32]``: its state before a character of a class, if always the same, or -1.
     ``local``: which boundaries need no automaton.
     """
 

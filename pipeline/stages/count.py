@@ -32,7 +32,7 @@ class WordCounter:
 
     def __init__(self, pretokenizer: Pretokenizer) -> None:
         self._pretokenizer = pretokenizer
-        self._table = _empty_table(1 << 16, 1 << 20)
+        self._table = _empty_table(1 << 18, 1 << 20)
 
     @property
     def num_distinct(self) -> int:

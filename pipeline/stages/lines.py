@@ -12,8 +12,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import zstandard
+from numpy.typing import NDArray
 
+from pipeline.arrow import binary_array
 from pipeline.errors import DataError
+from pipeline.kernels.keys import PADDING
+from pipeline.kernels.ragged import gather_ranges, line_starts
 from pipeline.stages.shard import FileRange, ReadOptions
 
 _READ_BYTES = 4 << 20
@@ -119,10 +123,10 @@ def _iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, b
         yield at, b"".join(pieces)
 
 
-def _line_starts(lines: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
-    ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == 10) + 1
-    starts = np.concatenate(([0], ends))
-    return starts[:-1] if starts[-1] == len(lines) else starts
+def _line_starts(lines: bytes) -> NDArray[np.int64]:
+    padded = np.frombuffer(lines + bytes(PADDING), dtype=np.uint8)
+    starts: NDArray[np.int64] = line_starts(padded, len(lines))
+    return starts
 
 
 def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
@@ -133,9 +137,10 @@ def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterato
         return
     for first, lines in _iter_line_blocks(file, part):
         starts = _line_starts(lines)
-        texts = lines.split(b"\n")[: len(starts)]
-        texts = [text[:-1] if text.endswith(b"\r") else text for text in texts]
-        yield part.ids_at((starts + first).tolist()), pa.array(texts, type=pa.large_binary())
+        chars = np.frombuffer(lines, dtype=np.uint8)
+        stops = np.append(starts[1:], len(lines) + (not lines.endswith(b"\n"))) - 1
+        stops -= (stops > starts) & (chars[stops - 1] == ord("\r"))
+        yield part.ids_at(starts + first), binary_array(*gather_ranges(chars, starts, stops))
 
 
 def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
@@ -155,7 +160,7 @@ def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
                 own_id = options.id_column != options.text_column
                 ids = pa.array([str(row.id) for row in rows], type=pa.large_string()) if own_id else texts
             else:
-                ids = part.ids_at((starts + first).tolist())
+                ids = part.ids_at(starts + first)
             yield ids, texts
         else:
             yield _slow_json_rows(lines, first, file, part, options)
@@ -170,7 +175,7 @@ def _row_type(options: ReadOptions) -> type[Any]:
     return msgspec.defstruct("Row", [("text", str | None), ("id", str | int)], rename=names)
 
 
-def _are_objects(lines: bytes, starts: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
+def _are_objects(lines: bytes, starts: NDArray[np.int64]) -> bool:
     """Whether each line begins as an object and ends as one, so that rows and lines are the same."""
     chars = np.frombuffer(lines, dtype=np.uint8)
     stops = np.append(starts[1:], len(lines) if lines.endswith(b"\n") else len(lines) + 1) - 2

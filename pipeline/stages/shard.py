@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 Format = Literal["jsonl", "parquet", "arrow", "txt"]
 
@@ -34,9 +37,10 @@ class FileRange:
     start: int | None = None
     stop: int | None = None
 
-    def ids_at(self, places: Iterable[int]) -> pa.LargeStringArray:
+    def ids_at(self, places: NDArray[np.int64]) -> pa.LargeStringArray:
         """The default ids of documents: the file's name, and their rows or the bytes where their lines start."""
-        return pa.array([f"{self.name}:{place}" for place in places], type=pa.large_string())
+        name, colon = (pa.scalar(part, pa.large_string()) for part in (self.name, ":"))
+        return pc.binary_join_element_wise(name, pa.array(places).cast(pa.large_string()), colon)
 
 
 COMPRESSION_RATIO = 4

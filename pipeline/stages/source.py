@@ -73,23 +73,17 @@ def _clean(
         dropped["null"] += texts.null_count
         valid = texts.is_valid()
         ids, texts = ids.filter(valid), texts.filter(valid)
-    if not _is_utf8(texts):
+    try:
+        texts = texts.cast(pa.large_string())
+    except pa.ArrowInvalid:
         ids, texts = _apply_policy(ids, texts, part, options, dropped)
-    texts = texts.cast(pa.large_string())
+        texts = texts.cast(pa.large_string())
     is_empty = pc.equal(pc.binary_length(texts), 0)
     if num_empty := pc.sum(is_empty).as_py() or 0:
         dropped["empty"] += num_empty
         ids, texts = ids.filter(pc.invert(is_empty)), texts.filter(pc.invert(is_empty))
     if len(texts):
         yield pa.RecordBatch.from_arrays([ids.cast(pa.large_string()), texts], schema=DOCUMENTS)
-
-
-def _is_utf8(texts: pa.Array) -> bool:
-    try:
-        texts.cast(pa.large_string())
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _apply_policy(

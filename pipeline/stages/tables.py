@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ def _table_rows(batch: pa.RecordBatch, first_row: int, part: FileRange, options:
         texts = texts.dictionary_decode()
     texts = texts.cast(pa.large_binary())
     if options.id_column is None:
-        return part.ids_at(range(first_row, first_row + len(texts))), texts
+        return part.ids_at(np.arange(first_row, first_row + len(texts))), texts
     ids = batch.column(options.id_column)
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()
