@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmarks.corpus import read_documents, read_lines, text_bytes
 from benchmarks.outcome import ids_of, merges_of
@@ -26,7 +27,7 @@ from pipeline.jobs.run import run_job
 from pipeline.pretokenizer import GPT2_REGEX, Pretokenizer
 from pipeline.stages.count import WordCounter
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainers.bpe import BpeOptions, train_bpe
+from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
 
 BATCH_BYTES = 4 << 20
 
@@ -49,7 +50,7 @@ def _warm_training() -> None:
     """The same job on a tiny file with so many different words that tables must grow; no kernel training does not need."""
     with tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder, "tiny.txt")
-        tiny.write_text("".join(f"{i} ağaç, a_word_longer_than_fifteen_bytes\n" for i in range(70_000)), encoding="utf-8")
+        tiny.write_text("".join(f"{i} ağaç, a_word_longer_than_fifteen_bytes\n" for i in range(150_000)), encoding="utf-8")
         spec = load_spec(str(_write_training_spec(Path(folder), str(tiny), 300, "local")))
         run_job(spec, Progress(io.StringIO()))
 
@@ -106,20 +107,25 @@ def _batches(texts: pa.LargeStringArray) -> list[pa.LargeStringArray]:
     return [texts.slice(start, rows) for start in range(0, len(texts), rows)]
 
 
-def _count(texts: list[pa.LargeStringArray], pretokenizer: Pretokenizer) -> tuple[WordCounter, Any]:
+def _count(texts: list[pa.LargeStringArray], pretokenizer: Pretokenizer) -> pa.RecordBatch:
+    """Distinct words and their counts, as one partition."""
     counter = WordCounter(pretokenizer)
     for batch in texts:
         counter.add(rows_of(batch))
-    return counter, counter.result(1)
+    return next(counter.partitions())
+
+
+def _train(counted: pa.RecordBatch, options: BpeOptions) -> TrainedBpe:
+    return train_bpe(rows_of(counted.column("word")), counted.column("count").to_numpy(), options)
 
 
 def merge(file: str, vocab_size: int) -> dict[str, Any]:
     """Word counts of the lines to merges; counting is not timed."""
     warm.main()
-    _, counted = _count(_batches(read_lines(file)), Pretokenizer.named("gpt2"))
-    words = rows_of(counted.words)
+    counted = _count(_batches(read_lines(file)), Pretokenizer.named("gpt2"))
+    counted = counted.take(pc.sort_indices(counted.column("word")))  # as the job's merge step leaves them
     started = time.perf_counter()
-    trained = train_bpe(words, counted.counts, BpeOptions(vocab_size=vocab_size - 1, initial_alphabet="seen"))
+    trained = _train(counted, BpeOptions(vocab_size=vocab_size - 1, initial_alphabet="seen"))
     return {"seconds": time.perf_counter() - started, "num_merges": len(trained.merges)}
 
 
@@ -135,11 +141,11 @@ def count(
     _count([pa.array(["x"])], pretokenizer)
     compiled = time.perf_counter() - started
     started = time.perf_counter()
-    counter, counted = _count(batches, pretokenizer)
+    counted = _count(batches, pretokenizer)
     if train_to is not None:
-        train_bpe(rows_of(counted.words), counted.counts, BpeOptions(vocab_size=train_to, initial_alphabet="seen"))
+        _train(counted, BpeOptions(vocab_size=train_to, initial_alphabet="seen"))
     seconds = time.perf_counter() - started
-    sizes = {"text_bytes": text_bytes(texts), "distinct_words": counter.num_distinct}
+    sizes = {"text_bytes": text_bytes(texts), "distinct_words": len(counted)}
     return {"seconds": seconds, "compile_seconds": compiled, **sizes}
 
 
@@ -157,8 +163,7 @@ def split(file: str) -> dict[str, Any]:
 def make_tokenizer(file: str, patterns: list[str], vocab_size: int, output: str) -> dict[str, Any]:
     """Not a measurement: the tokenizer.json that all sides encode with, trained on the documents, with all 256 bytes."""
     pretokenizer = Pretokenizer(tuple(patterns))
-    _, counted = _count(_batches(read_documents(file)), pretokenizer)
-    trained = train_bpe(rows_of(counted.words), counted.counts, BpeOptions(vocab_size=vocab_size))
+    trained = _train(_count(_batches(read_documents(file)), pretokenizer), BpeOptions(vocab_size=vocab_size))
     tokenizer = Tokenizer(trained.vocab, trained.merges, (), pretokenizer)
     Path(output).write_text(tokenizer.to_json(), encoding="utf-8")
     return merges_of(output)

@@ -53,13 +53,20 @@ class _Automaton:
     moves: list[list[frozenset[tuple[int, bool]]]]
 
     @staticmethod
-    def of(transitions: NDArray[np.int32], num_lookaheads: int) -> _Automaton:
-        width = 1 << num_lookaheads
+    def of(
+        transitions: NDArray[np.int32], num_lookaheads: int, reverse: NDArray[np.int32], truth: NDArray[np.uint8]
+    ) -> _Automaton:
+        """Of the lookahead bits, those that can hold before a class; see ``kernels.split.SplitTables``."""
+        possible = [set(truth[column].tolist()) for column in reverse.T] if num_lookaheads else []
+        possible += [{0}] * ((transitions.shape[1] >> num_lookaheads) - 1 - len(possible)) + [{int(truth[0])}]
         return _Automaton(
             [
                 [
-                    frozenset((int(move) >> 1, bool(move & 1)) for move in row[start : start + width])
-                    for start in range(0, len(row), width)
+                    frozenset(
+                        (int(row[c << num_lookaheads | bits]) >> 1, bool(row[c << num_lookaheads | bits] & 1))
+                        for bits in found
+                    )
+                    for c, found in enumerate(possible)
                 ]
                 for row in transitions
             ]
@@ -98,7 +105,8 @@ class _Automaton:
     def outcomes(self, state: int, char_class: int, after: int) -> Outcomes:
         """Whether a boundary lies before ``char_class``."""
         if state == _GAP:
-            return sum(_YES if answer else _NO for answer in self.later(1, char_class, after))
+            matches = {empty or later for empty in self.accepts(1, char_class) for later in self.later(1, char_class, after)}
+            return sum(_YES if match else _NO for match in matches)
         ends = self.accepts(state, char_class)
         later = self.later(state, char_class, after)
         return (_YES if True in ends and False in later else 0) | (_NO if True in later else 0)
@@ -165,7 +173,11 @@ def _reach(automaton: _Automaton, classes: list[int], steady: set[int]) -> int:
 
 
 def local_rules(
-    class_of: NDArray[np.uint8], transitions: NDArray[np.int32], num_classes: int, num_lookaheads: int
+    class_of: NDArray[np.uint8],
+    transitions: NDArray[np.int32],
+    num_lookaheads: int,
+    reverse: NDArray[np.int32],
+    truth: NDArray[np.uint8],
 ) -> LocalRules:
     r"""The rules of an automaton; the arguments are fields of ``kernels.split.SplitTables``.
 
@@ -175,7 +187,8 @@ def local_rules(
     on for each class; a blank starts a word, unless a blank or a line end follows and another white space lies before.
     Nothing is hard, nothing is asked.
     """
-    automaton = _Automaton.of(transitions, num_lookaheads)
+    automaton = _Automaton.of(transitions, num_lookaheads, reverse, truth)
+    num_classes = automaton.num_classes
     hard = _choose_hard(automaton)
     groups = automaton.alike([c for c in range(num_classes) if c not in hard])
     classes = [group[0] for group in groups]

@@ -199,8 +199,6 @@ def _forward(program: _Program, classes: _Classes, start: int) -> NDArray[np.int
                 pending.append(following)
             row.append(states[following] << 1 | accept)
         rows.append(row)
-    if any(move & 1 for move in rows[1]):
-        raise UnsupportedRegex("a regex that can match the empty string")
     return np.array(rows, dtype=np.int32)
 
 
@@ -284,5 +282,5 @@ def compile_regex(pattern: str) -> SplitTables:
         reverse, truth = np.zeros((1, 1), dtype=np.int32), np.zeros(1, dtype=np.uint8)
     looks = len(program.lookaheads)
     resets = np.where((reverse == reverse[0]).all(axis=0), reverse[0], -1).astype(np.int32)
-    local = local_rules(classes.class_of, transitions, classes.num_classes, looks)
+    local = local_rules(classes.class_of, transitions, looks, reverse, truth)
     return SplitTables(classes.class_of, transitions, classes.num_classes, looks, reverse, truth, resets, local)

@@ -18,20 +18,19 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import Rows, list_array, list_rows, rows_of, take_rows
+from pipeline.arrow import Rows, batches_by_group, list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.plan import CountingPass
 from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
 from pipeline.spec import TokenizerSpec
-from pipeline.stages.count import WordCounter
+from pipeline.stages.count import WordCounter, add_up
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
@@ -156,7 +155,7 @@ def count_shard(
     """Count the words of a shard for every pass in one reading, and set its held-out documents aside."""
     dropped: Counter[str] = Counter()
     documents, text_bytes = Counter[str](), Counter[str]()
-    counters = [WordCounter(counting.pretokenizer) for counting in passes]
+    counters = [WordCounter(counting.pretokenizer, num_partitions) for counting in passes]
     num_words = [0] * len(passes)
 
     def held_out_batches() -> Iterator[pa.RecordBatch]:
@@ -171,10 +170,8 @@ def count_shard(
 
     outputs.write_batches(f"_work/holdout/{source.part_name}.arrow", HELD_OUT, held_out_batches(), stream=True)
     for counting, counter in zip(passes, counters, strict=True):
-        counted = counter.result(num_partitions)
-        table = pa.table([counted.words, pa.array(counted.counts)], schema=WORD_COUNTS)
-        batches = _one_batch_each(table, counted.partitions, num_partitions)
-        outputs.write_batches(f"_work/count/{counting.name}/{source.part_name}.arrow", WORD_COUNTS, batches, stream=False)
+        path = f"_work/count/{counting.name}/{source.part_name}.arrow"
+        outputs.write_batches(path, WORD_COUNTS, counter.partitions(), stream=False)
     return {
         "source": source.shard.source,
         "documents": {split: documents[split] for split in SPLITS},
@@ -183,15 +180,6 @@ def count_shard(
         "words": {counting.name: num_words[index] for index, counting in enumerate(passes)},
         "distinct_words": {counting.name: counters[index].num_distinct for index, counting in enumerate(passes)},
     }
-
-
-def _one_batch_each(table: pa.Table, group_of: NDArray[np.int64], num_groups: int) -> Iterator[pa.RecordBatch]:
-    """A record batch for each group, in order, rows in theirs; empty groups too, so that batch i is group i."""
-    ordered = take_rows(table, np.argsort(group_of, kind="stable"))
-    stops = np.cumsum(np.bincount(group_of, minlength=num_groups))
-    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
-        piece = ordered.slice(start, stop - start).combine_chunks()
-        yield from piece.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
 def _read_batch(uri: str, index: int) -> pa.RecordBatch:
@@ -212,17 +200,8 @@ def merge_partition(
     """Add up a partition of the words over all shards: words ascending, a count for each source."""
     sources = [source.name for source in job.spec.sources]
     schema = merged_counts(sources)
-    tables = []
-    for path, source in parts:
-        frame = pl.from_arrow(_read_batch(job.path(path), partition))
-        tables.append(frame.with_columns(pl.lit(source, dtype=pl.Int32).alias("source")))  # type: ignore[union-attr]
-    merged = (
-        pl.concat(tables)
-        .group_by("word")
-        .agg([pl.col("count").filter(pl.col("source") == i).sum().alias(f"count:{s}") for i, s in enumerate(sources)])
-        .sort("word")
-    )
-    table = merged.to_arrow().cast(schema)
+    read = [(_read_batch(job.path(path), partition), source) for path, source in parts]
+    table = add_up(read, len(sources)).rename_columns(schema.names).cast(schema)
     path = f"_work/words/{counting}/{_part_name(partition, num_partitions)}.arrow"
     outputs.write_batches(path, schema, iter(table.combine_chunks().to_batches()), stream=True)
     return {"distinct_words": len(table)}
@@ -387,7 +366,7 @@ def encode_shard(
         else:
             bucket_of = buckets_of_keys(key, buckets[split].count)
         path = f"_work/encode/{tokenizer.name}/{split}/{source.part_name}.arrow"
-        outputs.write_batches(path, schema, _one_batch_each(table, bucket_of, buckets[split].count), stream=False)
+        outputs.write_batches(path, schema, batches_by_group(table, bucket_of, buckets[split].count), stream=False)
     return {
         "tokenizer": tokenizer.name,
         "documents": {split: documents[split] for split in SPLITS},

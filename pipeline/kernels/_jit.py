@@ -20,7 +20,6 @@ import numba
 from filelock import FileLock
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-
 _WITHOUT_JIT: bool = vars(numba.config)["DISABLE_JIT"]
 
 

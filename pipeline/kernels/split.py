@@ -24,6 +24,9 @@ SPAN_BLOCKS = 256
 
 SPAN = SPAN_BLOCKS * BLOCK
 
+NONE = -1
+NOT_KNOWN = -2
+
 _ONE = np.uint64(1)
 
 
@@ -88,13 +91,13 @@ def _look_ahead(text, start, end, base, tables, bits):
 
 @leaf
 def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bits, base):
-    """Where the match that starts at ``start`` stops; ``start`` if there is none, or -1 if bits are needed not ``known``.
+    """Where the match that starts at ``start`` stops: ``start`` if it is empty, ``NONE``, or ``NOT_KNOWN`` for want of bits.
 
     Takes arrays, not the tuples that hold them, and calls nothing: Numba would count references for every word.
     """
     state = 1
     at = start
-    accepted = start
+    accepted = np.int64(NONE)
     while True:
         width = 0
         symbol = end_symbol
@@ -103,7 +106,7 @@ def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bi
             symbol = np.int64(class_of[code_point])
             if looks > 0:
                 if at >= known:
-                    return -1
+                    return np.int64(NOT_KNOWN)
                 symbol = symbol << looks | bits[at - base]
         move = transitions[state, symbol]
         if move & 1:
@@ -187,14 +190,15 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
                         break
                     else:
                         until = position
-                    # The automaton: a word is a match, or the piece up to the next one.
+                    # The automaton: a word is a match, or the piece up to the next one. An empty match ends a piece, and
+                    # the character behind it begins one: the next match is sought after it.
                     cursor = start
                     while start < until:
                         stop = _match(text, cursor, end, known, class_of, transitions, end_symbol, looks, bits, base)
-                        if stop < 0:
+                        if stop == NOT_KNOWN:
                             known = _look_ahead(text, max(known, cursor), end, base, tables, bits)
                             continue
-                        if stop == cursor:
+                        if stop == NONE or (stop == cursor and cursor == start):
                             cursor += decode(text, cursor)[1]
                             if cursor < end:
                                 continue

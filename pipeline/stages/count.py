@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipeline.arrow import Rows, binary_array
+from pipeline.arrow import Rows, batches_by_group, binary_array
 from pipeline.kernels.count import WordTable, count_words, export_words, rehash_into
 from pipeline.pretokenizer import Pretokenizer
+from pipeline.schema import WORD_COUNTS
 
-
-class Counted(NamedTuple):
-    """Distinct words, their counts ``[dtype=int64]`` and the partition each belongs to ``[dtype=int64]``."""
-
-    words: pa.LargeBinaryArray
-    counts: NDArray[np.int64]
-    partitions: NDArray[np.int64]
+MAX_TABLE_BYTES = 512 << 20
+"""A table that would grow beyond it is spilled; about eight million distinct words."""
 
 
 def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
@@ -28,16 +26,21 @@ def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
 
 
 class WordCounter:
-    """Adds up the words of batch after batch. Memory: 64 bytes a distinct word, and the bytes of those over 15."""
+    """Adds up the words of batch after batch.
 
-    def __init__(self, pretokenizer: Pretokenizer) -> None:
+    Memory: 64 bytes a distinct word, and the bytes of those over 15, up to ``max_table_bytes``. Then all words so far go to
+    a file in the scratch space (``TMPDIR``), a run, and counting starts again, empty; ``partitions`` adds the runs up, one
+    partition at a time. A word's partition depends on its bytes alone, so the counts are the same with any limit.
+    """
+
+    def __init__(self, pretokenizer: Pretokenizer, num_partitions: int = 1, max_table_bytes: int = MAX_TABLE_BYTES) -> None:
+        self.num_distinct = 0
         self._pretokenizer = pretokenizer
+        self._num_partitions = num_partitions
+        self._max_table_bytes = max_table_bytes
         self._table = _empty_table(1 << 18, 1 << 20)
-
-    @property
-    def num_distinct(self) -> int:
-        """How many different words there are so far."""
-        return int(self._table.used[0])
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._runs: list[Path] = []
 
     def add(self, texts: Rows) -> int:
         """Count the words of some documents; returns how many there are."""
@@ -49,21 +52,74 @@ class WordCounter:
                 if done == len(stops):
                     break
                 start, stops = (int(stops[done - 1]) if done else start), stops[done:]
-                self._grow(int(stops[0]) - start)
+                self._make_room(int(stops[0]) - start)
         return num_words
 
-    def _grow(self, next_bytes: int) -> None:
-        """Twice the room in whatever is full, and enough for the next word."""
+    def _make_room(self, next_bytes: int) -> None:
+        """Twice the room in whatever is full, and enough for the next word; or a new run."""
         entries, arena, used = self._table
-        if used[1] + next_bytes > len(arena):
-            larger = np.empty(max(2 * len(arena), int(used[1]) + next_bytes), dtype=np.uint8)
+        capacity = len(entries) * (2 if used[0] >= len(entries) // 2 else 1)
+        arena_bytes = max(2 * len(arena), int(used[1]) + next_bytes) if used[1] + next_bytes > len(arena) else len(arena)
+        if used[0] and capacity * entries[0].nbytes + arena_bytes > self._max_table_bytes:
+            self._spill()
+            return
+        if arena_bytes > len(arena):
+            larger = np.empty(arena_bytes, dtype=np.uint8)
             larger[: used[1]] = arena[: used[1]]
             self._table = WordTable(entries, larger, used)
-        if used[0] >= len(entries) // 2:
-            self._table = WordTable(np.zeros((2 * len(entries), 4), dtype=np.uint64), self._table.arena, used)
+        if capacity > len(entries):
+            self._table = WordTable(np.zeros((capacity, 4), dtype=np.uint64), self._table.arena, used)
             rehash_into(entries, self._table.entries)
 
-    def result(self, num_partitions: int) -> Counted:
-        """All distinct words so far; a word's partition depends on its bytes alone."""
-        values, offsets, counts, partitions = export_words(self._table, num_partitions)
-        return Counted(binary_array(values, offsets), counts, partitions)
+    def _spill(self) -> None:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="tokenmill-count-")
+        run = Path(self._scratch.name, f"{len(self._runs)}.arrow")
+        with pa.ipc.new_file(str(run), WORD_COUNTS) as writer:
+            for batch in self._table_partitions():
+                writer.write_batch(batch)
+        self._runs.append(run)
+        self._table.entries[:] = 0
+        self._table.used[:] = 0
+
+    def _table_partitions(self) -> Iterator[pa.RecordBatch]:
+        values, offsets, counts, partitions = export_words(self._table, self._num_partitions)
+        table = pa.table([binary_array(values, offsets), pa.array(counts)], schema=WORD_COUNTS)
+        return batches_by_group(table, partitions, self._num_partitions)
+
+    def partitions(self) -> Iterator[pa.RecordBatch]:
+        """All words so far: a ``WORD_COUNTS`` batch for each partition, in order; sets ``num_distinct``."""
+        if not self._runs:
+            self.num_distinct = int(self._table.used[0])
+            yield from self._table_partitions()
+            return
+        self._spill()
+        self.num_distinct = 0
+        runs = [pa.ipc.open_file(str(run)) for run in self._runs]
+        for partition in range(self._num_partitions):
+            table = add_up([(run.get_batch(partition), 0) for run in runs], 1).rename_columns(WORD_COUNTS.names)
+            self.num_distinct += len(table)
+            yield from table.cast(WORD_COUNTS).combine_chunks().to_batches() or [
+                pa.RecordBatch.from_pylist([], schema=WORD_COUNTS)
+            ]
+
+
+def add_up(parts: Sequence[tuple[pa.RecordBatch, int]], num_columns: int) -> pa.Table:
+    """Add up the counts of equal words, each part's in a column of its own.
+
+    Parameters
+    ----------
+    parts
+        ``WORD_COUNTS`` batches, and the column that each one's counts go to.
+    num_columns
+        How many columns there are.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``word``, ascending, and the columns ``0``, ``1``, …, int64.
+    """
+    column = pl.col("column")
+    frames = [pl.DataFrame(batch).with_columns(pl.lit(index, dtype=pl.Int32).alias("column")) for batch, index in parts]
+    sums = [pl.col("count").filter(column == index).sum().alias(str(index)) for index in range(num_columns)]
+    return pl.concat(frames).group_by("word").agg(sums).sort("word").to_arrow()
