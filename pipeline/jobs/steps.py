@@ -263,6 +263,7 @@ def _read_words(job: Job, parts: list[dict[str, Any]], weights: list[int]) -> tu
             tables.append(pa.ipc.open_stream(file).read_all())
     table = pa.concat_tables(tables).combine_chunks()
     del tables
+    pa.default_memory_pool().release_unused()  # what earlier tasks of this process left: training needs the room
     counts = _weighted_counts(table, weights)
     keep = counts > 0
     words = table.column("word").combine_chunks()
