@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test fuzz check bench clean
 
 run: $(VENV)/.run              ## train, compare and pack on the source of Python's standard library
 	$(BIN)/tokenmill run examples/quickstart.yaml
 
 test: $(VENV)/.test            ## everything: unit, parity, fault and end-to-end tests
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.test            ## random regexes and texts beside `tokenizers`, for ten minutes or SECONDS=…, from SEED=…
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 check: $(VENV)/.test           ## lint, format, strict types
 	$(BIN)/ruff check .

@@ -201,7 +201,11 @@ def local_rules(
     plane_of_class = np.full(num_classes, HARD, dtype=np.uint8)
     for plane, group in enumerate(groups, start=1):
         plane_of_class[group] = plane
-    behind = {(b, c): {s for state in steady for s in automaton.step(state, b, c)} for b, c in product(classes, classes)}
+    # A document, too, may begin with ``before``: then nothing went before it.
+    behind = {
+        (b, c): automaton.fresh(b, c).union(*(automaton.step(state, b, c) for state in steady))
+        for b, c in product(classes, classes)
+    }
 
     def outcome(before: int, at: int, after: int) -> Outcomes:
         found = 0
@@ -212,19 +216,13 @@ def local_rules(
     answers = np.array(
         [[[outcome(b, c, d) for d in classes] for b in classes] for c in classes], dtype=np.uint8
     )  # [at, before, after]
-    # Of a character of several bytes the next byte says nothing about the next character: it must not matter.
-    unknown = np.array([[outcome(b, c, _ANY) for b in classes] for c in classes], dtype=np.uint8)
-    settled = ((answers == unknown[:, :, None]) | (answers == 0)).all(axis=(1, 2))
-    plane_of = plane_of_class.copy()
-    plane_of[~np.isin(plane_of_class, np.flatnonzero(settled) + 1)] = HARD
-
     plane_of_byte = plane_of_class[class_of[:128]]
     starts = np.flatnonzero(np.diff(plane_of_byte, prepend=np.uint8(255)))
     return LocalRules(
         starts.astype(np.uint8),
         (np.append(starts[1:], 128) - 1).astype(np.uint8),
         plane_of_byte[starts],
-        plane_of,
+        plane_of_class,
         _as_rules(answers),
         reach,
         len(groups) + 1,

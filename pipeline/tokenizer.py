@@ -28,7 +28,7 @@ from pipeline import __version__
 from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
-from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words
+from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words, move_entries
 from pipeline.kernels.ranks import MOST_IDS, MergeTables, fill_pairs, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
@@ -40,6 +40,7 @@ from pipeline.schema import id_type
 ENCODE_BYTES = 1 << 23
 """Bytes of text that are normalized and cut at a time."""
 
+FIRST_CACHE_ENTRIES = 1 << 15
 CACHE_ENTRIES = 1 << 21
 CACHE_BYTES = 1 << 24
 CACHE_IDS = 1 << 22
@@ -83,7 +84,7 @@ class Tokenizer:
 
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
-        """The type packed ids are stored in: uint16 if every id is at most 65,535."""
+        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
         return id_type(self.vocab_size)
 
     def id_of(self, token: str) -> int:
@@ -135,54 +136,57 @@ class Tokenizer:
 
     @property
     def _cache(self) -> WordCache:
-        """The word cache of the calling thread."""
-        try:
-            return self._caches.words  # type: ignore[no-any-return]
-        except AttributeError:
-            self._caches.words = WordCache(
-                np.zeros((CACHE_ENTRIES, 4), dtype=np.uint64),
+        """The word cache of the calling thread; it grows with the words it holds."""
+        cache: WordCache | None = getattr(self._caches, "words", None)
+        if cache is None:
+            cache = WordCache(
+                np.zeros((FIRST_CACHE_ENTRIES, 4), dtype=np.uint64),
                 np.zeros(CACHE_BYTES, dtype=np.uint8),
                 np.zeros(CACHE_IDS, dtype=np.int32),
                 np.zeros(3, dtype=np.int64),
             )
-            return self._caches.words  # type: ignore[no-any-return]
+        elif 3 * cache.used[0] >= len(cache.entries) and len(cache.entries) < CACHE_ENTRIES:
+            entries = np.zeros((4 * len(cache.entries), 4), dtype=np.uint64)
+            move_entries(cache.entries, entries)
+            cache = cache._replace(entries=entries)
+        self._caches.words = cache
+        return cache
 
     def __getstate__(self) -> dict[str, Any]:
         return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
-        """The ids of each text. ``large_list<uint32>``, one row a text; no special token is added.
+        """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added.
 
         Threads may call it at the same time: each has a word cache of its own, of at most 100 MB.
         """
         array = _as_array(texts)
         id_stops = np.zeros(len(array) + 1, dtype=np.int64)
-        ids = np.empty(0, dtype=np.int32)
+        ids = np.empty(0, dtype=self.dtype)
+        some_ids = np.empty(0, dtype=np.int32)  # of the words at hand: they stay in the second-level cache
         size = doc = 0
         for piece in iter_slices(array, ENCODE_BYTES):
             rows = rows_of(normalize(piece, self.normalizer))
             doc_stops = rows.offsets[1:]
             first_doc = doc
             for start, stops in self.pretokenizer.iter_words(rows):
-                room = size + int(stops[-1]) - start + 4
-                if room > len(ids):  # one id in three bytes is more than most text needs
-                    ids = _grown(ids, size, max(room, len(ids) * 3 // 2, pc.sum(pc.binary_length(array)).as_py() // 3))
+                room = int(stops[-1]) - start + 4
+                if room > len(some_ids):
+                    some_ids = np.empty(room, dtype=np.int32)
                 next_doc = first_doc + int(np.searchsorted(doc_stops, stops[-1], side="right"))
-                size = encode_words(
-                    rows.values,
-                    start,
-                    stops,
-                    doc_stops[doc - first_doc : next_doc - first_doc],
-                    self._encoder,
-                    self._cache,
-                    ids,
-                    size,
-                    id_stops[doc + 1 : next_doc + 1],
-                )
+                sizes = id_stops[doc + 1 : next_doc + 1]
+                ended = doc_stops[doc - first_doc : next_doc - first_doc]
+                some = encode_words(rows.values, start, stops, ended, self._encoder, self._cache, some_ids, sizes)
+                sizes += size
+                if size + some > len(ids):  # one id in three bytes is more than most text needs
+                    wanted = pc.sum(pc.binary_length(array)).as_py() // 3
+                    ids = _grown(ids, size, max(size + some, len(ids) * 3 // 2, wanted))
+                ids[size : size + some] = some_ids[:some]
+                size += some
                 doc = next_doc
             id_stops[doc + 1 : first_doc + len(piece) + 1] = size
             doc = first_doc + len(piece)
-        return list_array(pa.array(ids[:size].view(np.uint32)), id_stops)
+        return list_array(pa.array(ids[:size]), id_stops)
 
     def num_unknown_bytes(self, texts: Texts) -> int:
         """How many bytes of the texts have no id, so that encoding leaves them out (``initial_alphabet: seen``)."""
@@ -413,8 +417,8 @@ def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
         return ForeignTokenizer(outside)
 
 
-def _grown(ids: NDArray[np.int32], size: int, room: int) -> NDArray[np.int32]:
-    larger = np.empty(room, dtype=np.int32)
+def _grown(ids: NDArray[Any], size: int, room: int) -> NDArray[Any]:
+    larger = np.empty(room, dtype=ids.dtype)
     larger[:size] = ids[:size]
     return larger
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from pipeline import pretokenizer
 from pipeline.arrow import rows_of
 from pipeline.errors import ArtifactError, SpecError
+from pipeline.kernels.split import SPAN
 from pipeline.pretokenizer import DIGITS, GPT2_REGEX, PRESETS, Pretokenizer
 from tests import reference, strategies
 
@@ -58,22 +59,24 @@ def test_presets_are_compiled(preset: str, digits: str | None) -> None:
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "gpt4o", "whitespace"])
-@pytest.mark.parametrize("words_at_once", [1, 2, 5])
+@pytest.mark.parametrize("words_at_once", [4, 5, 1_000])
 @given(strategies.texts)
 def test_the_size_of_a_chunk_does_not_matter(preset: str, words_at_once: int, texts: list[str]) -> None:
     cutter = Pretokenizer.named(preset, "r2l")
+    texts = [*texts, "I'm 1234 " * (SPAN // 4), *texts]  # a document of several spans, and others behind it
     whole = words_of(cutter, texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretokenizer, "WORDS_AT_ONCE", words_at_once)
         assert words_of(cutter, texts) == whole
 
 
-def test_chunks_hold_no_more_words_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_hold_no_more_words_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretokenizer, "WORDS_AT_ONCE", 10)
-    rows = rows_of(pa.array(["a b c d e f " * 20], type=pa.large_string()))
+    rows = rows_of(pa.array(["a b c d e f " * SPAN], type=pa.large_string()))
     sizes = [len(stops) for _, stops in Pretokenizer.named("gpt2").iter_words(rows)]
-    assert max(sizes) <= 12
-    assert sum(sizes) == 121
+    assert max(sizes) <= SPAN + 10
+    assert len(sizes) > 5
+    assert sum(sizes) == 6 * SPAN + 1
 
 
 @pytest.mark.parametrize(

@@ -61,16 +61,55 @@ def decode(text, at):
     ), 4
 
 
+@leaf
+def _is_close(text, at, bit, origins, reach):
+    """Whether one of the ``reach`` characters before the one at ``at`` is hard by itself; ``bit`` is its place in the masks.
+
+    As many bytes as the rules look back over may be fewer characters. Then the character itself is made hard.
+    """
+    for _ in range(reach):
+        while True:
+            at -= 1
+            bit -= 1
+            if at < 0 or bit < 0:
+                return False
+            if text[at] & 0xC0 != 0x80:
+                break
+        if origins[bit // BLOCK] >> np.uint64(bit % BLOCK) & _ONE:
+            return True
+    return False
+
+
+@leaf
+def _following(row, block, leads):
+    """Bit i: whether the *character* behind the one that starts at byte i of a block is in the plane ``row``.
+
+    ``leads [shape=(3, n), dtype=uint64]``: where characters of 2, 3 and 4 bytes start.
+    """
+    here = row[block + 1]
+    beyond = row[block + 2]
+    second, third, fourth = leads[0, block], leads[1, block], leads[2, block]
+    found = (here >> _ONE | beyond << _S63) & ~(second | third | fourth)
+    found |= (here >> np.uint64(2) | beyond << np.uint64(62)) & second
+    found |= (here >> np.uint64(3) | beyond << np.uint64(61)) & third
+    return found | (here >> np.uint64(4) | beyond << np.uint64(60)) & fourth
+
+
 @njit
 def _fill_planes(text, start, end, first_block, last_block, class_of, local, planes):
     """Planes of some blocks, of which the one in column 1 begins at ``start``; bytes from ``end`` on are none."""
     planes[:] = 0
+    last_block = min(last_block, 1 + (end - 1 - start) // BLOCK)
+    for i in range(len(local.range_plane)):
+        row = planes[local.range_plane[i]]
+        low = local.range_low[i]
+        last = local.range_last[i]
+        for block in range(first_block, last_block + 1):
+            row[block] |= range_mask(text, np.uintp(start + (block - 1) * BLOCK), low, last)
+    origins = planes[local.num_planes]
+    origins[:] = planes[HARD]
     for block in range(first_block, last_block + 1):
         first = start + (block - 1) * BLOCK
-        if first >= end:
-            break
-        for i in range(len(local.range_plane)):
-            planes[local.range_plane[i], block] |= range_mask(text, np.uintp(first), local.range_low[i], local.range_last[i])
         leads = range_mask(text, np.uintp(first), _LEADS, _LAST)
         while leads != 0:
             at = trailing_zeros(leads)
@@ -79,17 +118,21 @@ def _fill_planes(text, start, end, first_block, last_block, class_of, local, pla
                 break
             code_point, width = decode(text, first + at)
             plane = local.plane_of[class_of[code_point]]
-            if plane != HARD and local.reach > 0:
-                # As many bytes as the rules look back over may be fewer characters: then this one is hard as well.
-                near = planes[HARD, block] << np.uint64(BLOCK - at) if at > 0 else np.uint64(0)
-                if block > 0:
-                    near |= planes[HARD, block - 1] >> np.uint64(at)
-                if near >> np.uint64(BLOCK - local.reach) != 0:
-                    plane = np.uint8(HARD)
             bits = (_ONE << np.uint64(width)) - _ONE
+            is_origin = plane == HARD
+            if is_origin:
+                origins[block] |= bits << np.uint64(at)
+            elif local.reach > 0:
+                near = origins[block] << np.uint64(BLOCK - at) if at > 0 else np.uint64(0)
+                if block > 0:
+                    near |= origins[block - 1] >> np.uint64(at)
+                if near != 0 and _is_close(text, first + at, at + block * BLOCK, origins, local.reach):
+                    plane = np.uint8(HARD)
             planes[plane, block] |= bits << np.uint64(at)
             if at + width > BLOCK:
                 planes[plane, block + 1] |= bits >> np.uint64(BLOCK - at)
+                if is_origin:
+                    origins[block + 1] |= bits >> np.uint64(BLOCK - at)
 
 
 @njit
@@ -121,18 +164,23 @@ def find_boundaries(text, start, end, num_blocks, class_of, local, planes, union
     local
         The rules.
     planes
-        Scratch. ``[shape=(n_planes, n_blocks + 3 or more), dtype=uint64]``
+        Scratch. ``[shape=(n_planes + 1, n_blocks + 3 or more), dtype=uint64]``
     unions
-        Scratch. ``[shape=(3, n_blocks + 2 or more), dtype=uint64]``
+        Scratch. ``[shape=(6, n_blocks + 2 or more), dtype=uint64]``
     flags
         Filled: ``flags[0]`` where a word starts, ``flags[1]`` where the automaton must be asked. Neither bit: the byte
-        goes on with the word. Bits of the first and the last byte of a document mean nothing.
+        goes on with the word. Bits of the first and the last character of a document mean nothing.
         ``[shape=(2, n_blocks or more), dtype=uint64]``
     """
     # One block more on each side, for the neighbours of the first and the last byte.
     _fill_planes(text, start, end, 0 if start >= BLOCK else 1, num_blocks + 1, class_of, local, planes)
     flags[:] = 0
-    before, at, after = unions[0], unions[1], unions[2]
+    before, at, after, leads = unions[0], unions[1], unions[2], unions[3:]
+    for block in range(num_blocks):
+        first = np.uintp(start + block * BLOCK)
+        leads[0, block] = range_mask(text, first, _LEADS, np.uint8(0xDF))
+        leads[1, block] = range_mask(text, first, np.uint8(0xE0), np.uint8(0xEF))
+        leads[2, block] = range_mask(text, first, np.uint8(0xF0), _LAST)
     for i in range(len(local.rules)):
         _unite(planes, num_blocks, local.rules[i, 1], before)
         _unite(planes, num_blocks, local.rules[i, 2], at)
@@ -140,13 +188,11 @@ def find_boundaries(text, start, end, num_blocks, class_of, local, planes, union
         found = flags[0] if local.rules[i, 0] == 1 else flags[1]
         for block in range(num_blocks):
             found[block] |= (
-                at[block + 1]
-                & (before[block + 1] << _ONE | before[block] >> _S63)
-                & (after[block + 1] >> _ONE | after[block + 2] << _S63)
+                at[block + 1] & (before[block + 1] << _ONE | before[block] >> _S63) & _following(after, block, leads)
             )
     hard = planes[HARD]
     for block in range(num_blocks):
-        near = hard[block + 1] | hard[block + 1] >> _ONE | hard[block + 2] << _S63
+        near = hard[block + 1] | _following(hard, block, leads)
         for distance in range(1, local.reach + 2):
             near |= hard[block + 1] << np.uint64(distance) | hard[block] >> np.uint64(BLOCK - distance)
         flags[1, block] |= near

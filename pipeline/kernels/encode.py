@@ -134,7 +134,25 @@ def _remember(entries, arena, cached_ids, used, slot, low, high, text, start, le
 
 
 @njit
-def encode_words(text, start, stops, doc_stops, encoder, cache, ids, size, doc_sizes):
+def move_entries(old, new):
+    """Copy the entries of a cache to a larger, empty table: ``[shape=(capacity, 4), dtype=uint64]`` both."""
+    mask = np.uint64(len(new) - 1)
+    shift = np.uint64(64 - trailing_zeros(np.uint64(len(new))))
+    one = np.uint64(1)
+    for at in range(len(old)):
+        high = old[at, 1]
+        if high == 0:
+            continue
+        high = LONG << _S56 if high >> _S56 == _LONG_ENTRY else high & ~_NUM_IDS
+        slot = hash_lanes(old[at, 0], high) >> shift
+        while new[slot, 1] != 0:
+            slot = (slot + one) & mask
+        for i in range(4):
+            new[slot, i] = old[at, i]
+
+
+@njit
+def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     """Encode words one after the other.
 
     Parameters
@@ -151,15 +169,15 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, size, doc_s
         Mode and vocabulary.
     cache
         Used and filled.
-    ids, size
-        The ids go to ``ids[size:]``, which has room for one a byte of the words and four more. ``[dtype=int32]``
+    ids
+        Filled with the ids; has room for one a byte of the words and four more. ``[dtype=int32]``
     doc_sizes
-        Filled with the size at the end of each document. ``[shape=(n_docs,), dtype=int64]``
+        Filled with the number of ids up to the end of each document. ``[shape=(n_docs,), dtype=int64]``
 
     Returns
     -------
     int
-        The new size.
+        How many ids there are.
     """
     entries = cache.entries
     arena = cache.arena
@@ -178,6 +196,7 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, size, doc_s
     highs = np.empty(GROUP, dtype=np.uint64)
     slots = np.empty(GROUP, dtype=np.uint64)
     ranks = np.empty(SCAN_SYMBOLS + 1, dtype=np.int32)
+    size = 0
     doc = 0
     for first in range(0, len(stops), GROUP):
         group = min(GROUP, len(stops) - first)

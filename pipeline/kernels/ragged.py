@@ -71,6 +71,8 @@ def line_starts(text, num_bytes):
             larger[:num_lines] = starts[:num_lines]
             starts = larger
         ends = range_mask(text, np.uintp(first), line_end, line_end)
+        if num_bytes - first < BLOCK:  # not those of the padding
+            ends &= (one << np.uint64(num_bytes - first)) - one
         while ends != 0:
             starts[num_lines] = start
             num_lines += 1

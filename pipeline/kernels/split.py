@@ -117,6 +117,15 @@ def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bi
         at += width
 
 
+@leaf
+def _last_character(text, start, end):
+    """Where the last character of ``text[start:end]`` starts."""
+    at = end - 1
+    while at > start and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
 @njit
 def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
     """Cut documents into words until all are cut or ``stops`` is full; call again with what it returns.
@@ -157,8 +166,8 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
     bits = lookaheads.bits
     known = lookaheads.known[0]
     is_local = tables.local.reach >= 0
-    planes = np.empty((tables.local.num_planes, SPAN_BLOCKS + 3), dtype=np.uint64)
-    unions = np.empty((3, SPAN_BLOCKS + 2), dtype=np.uint64)
+    planes = np.empty((tables.local.num_planes + 1, SPAN_BLOCKS + 3), dtype=np.uint64)
+    unions = np.empty((6, SPAN_BLOCKS + 2), dtype=np.uint64)
     flags = np.zeros((2, SPAN_BLOCKS), dtype=np.uint64)
     num_words = 0
     while doc < num_docs and num_words + SPAN + 4 <= len(stops):
@@ -168,6 +177,7 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
             num_blocks = (span_end - at + BLOCK - 1) // BLOCK
             find_boundaries(text, at, last, num_blocks, class_of, tables.local, planes, unions, flags)
         end = offsets[doc + 1]
+        last_start = _last_character(text, start, end)
         for block in range(num_blocks + 1):
             is_over = block == num_blocks  # one event more: the end of the span
             asked = _ONE if is_over else flags[1, block]
@@ -177,8 +187,8 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
                 found ^= bit
                 position = span_end if is_over else at + block * BLOCK + trailing_zeros(bit)
                 while True:
-                    # A flag on a document's last byte knows nothing of the end, so it is not heard.
-                    is_doc_over = position >= end - (0 if is_over else 1)
+                    # A flag on a document's last character knows nothing of the end, so it is not heard.
+                    is_doc_over = position >= (end if is_over else last_start)
                     if is_doc_over:
                         until = end
                     elif position <= start or (is_over and is_local):
@@ -214,6 +224,7 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
                     if doc == num_docs:
                         return num_words, doc, start, span_end
                     end = offsets[doc + 1]
+                    last_start = _last_character(text, start, end)
         at = span_end
     lookaheads.known[0] = known
     return num_words, doc, start, at
