@@ -50,7 +50,9 @@ def rows_of(array: pa.Array) -> Rows:
         first = offsets[0]
         offsets = offsets - first
     if value_buffer is not None and first + offsets[-1] + PADDING <= value_buffer.size:
-        return Rows(np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1] + PADDING], offsets)
+        view = np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1] + PADDING]
+        view.setflags(write=False)
+        return Rows(view, offsets)
     values = np.zeros(offsets[-1] + PADDING, dtype=np.uint8)
     if offsets[-1]:
         values[: offsets[-1]] = np.frombuffer(value_buffer, dtype=np.uint8)[first : first + offsets[-1]]
@@ -60,7 +62,7 @@ def rows_of(array: pa.Array) -> Rows:
 
 def iter_slices(array: pa.Array, num_bytes: int) -> Iterator[pa.Array]:
     """Slices of a string or binary array, in order, of at most ``num_bytes`` bytes or one row."""
-    stops = np.cumsum(pc.binary_length(array).to_numpy(zero_copy_only=False), dtype=np.int64)
+    stops = np.cumsum(pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     start = 0
     while start < len(array):
         before = stops[start - 1] if start else 0

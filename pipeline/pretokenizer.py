@@ -70,7 +70,7 @@ class _TableCutter:
         start = at
         num_bits = int(rows.offsets[-1]) - at if self.tables.num_lookaheads else 0
         lookaheads = Lookaheads(np.zeros(num_bits, dtype=np.uint8), np.array([at], dtype=np.int64))
-        stops = np.empty(SPAN + WORDS_AT_ONCE, dtype=np.int64)
+        stops = np.empty(SPAN + 4 + WORDS_AT_ONCE, dtype=np.int64)
         while doc < len(rows.offsets) - 1:
             first = start
             num_words, doc, start, at = split_some(rows.values, rows.offsets, self.tables, lookaheads, doc, start, at, stops)

@@ -45,6 +45,9 @@ CACHE_ENTRIES = 1 << 21
 CACHE_BYTES = 1 << 24
 CACHE_IDS = 1 << 22
 
+EncoderName: TypeAlias = Literal["merge", "greedy", "fewest"]
+_MODES: dict[EncoderName, int] = {"merge": MERGE, "greedy": GREEDY, "fewest": FEWEST}
+
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 
 
@@ -74,7 +77,7 @@ class Tokenizer:
     special_tokens: tuple[str, ...] = ()
     pretokenizer: Pretokenizer = field(default_factory=lambda: Pretokenizer.named("gpt2"))
     normalizer: str = "none"
-    encoder: Literal["merge", "greedy", "fewest"] = "merge"
+    encoder: EncoderName = "merge"
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -128,7 +131,8 @@ class Tokenizer:
             return Encoder(MERGE, merges, VocabularyTrie(np.zeros((0, 4), dtype=np.int32), 0))
         is_text = np.ones(len(tokens), dtype=bool)
         is_text[[self.vocab[special] for special in specials]] = False
-        return Encoder(GREEDY if self.encoder == "greedy" else FEWEST, merges, build_trie(values, offsets, is_text))
+        is_text[byte_ids[byte_ids >= 0]] = True  # a special token may be spelled like a byte, which text needs
+        return Encoder(_MODES[self.encoder], merges, build_trie(values, offsets, is_text))
 
     @functools.cached_property
     def _caches(self) -> threading.local:
@@ -302,8 +306,8 @@ class Tokenizer:
             (folder / name).write_bytes(content)
 
     @staticmethod
-    def from_json(text: str, options: dict[str, Any] | None = None) -> Tokenizer:
-        """From the text of a tokenizer.json.
+    def from_json(text: str, options: dict[str, Any] | None = None, encoder: EncoderName = "merge") -> Tokenizer:
+        """From the text of a tokenizer.json, which says nothing of the encoder.
 
         Raises
         ------
@@ -311,7 +315,7 @@ class Tokenizer:
             It is not JSON, or not a byte-level BPE that our kernels run exactly; says which part is not.
         """
         try:
-            return _parse(json.loads(text), options or {})
+            return _parse(json.loads(text), options or {}, encoder)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ArtifactError(f"not a tokenizer.json: {type(error).__name__}: {error}") from error
 
@@ -332,16 +336,19 @@ class Tokenizer:
             raise ArtifactError(f"{file}: cannot be read as a tokenizer: {error}") from error
         own = file.with_name("tokenmill.json")
         try:
-            options = json.loads(own.read_text(encoding="utf-8"))["options"] if own.is_file() else {}
+            root = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {"options": {}}
+            options, encoder = root["options"], root.get("encoder", "merge")
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{own}: damaged: {error}") from error
+        if encoder not in _MODES:
+            raise ArtifactError(f"{own}: the encoder is {encoder!r}; one of {', '.join(_MODES)} is expected")
         try:
-            return Tokenizer.from_json(text, options)
+            return Tokenizer.from_json(text, options, encoder)
         except ArtifactError as error:
             raise ArtifactError(f"{file}: {error}") from error
 
 
-def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
+def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) -> Tokenizer:
     """The tokenizer of a tokenizer.json's content; ArtifactError if our kernels do not run it exactly."""
     model = root["model"]
     if model.get("type", "BPE") != "BPE":
@@ -375,7 +382,7 @@ def _parse(root: dict[str, Any], options: dict[str, Any]) -> Tokenizer:
         raise ArtifactError(f"it has more than {MOST_IDS} ids or merges")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
-    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, options.get("encoder", "merge"), options)
+    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, encoder, options)
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,6 +211,18 @@ def unmix(value: int) -> int:
     return value ^ value >> 30 ^ value >> 60
 
 
+def words_of_one_hash(count: int) -> list[bytes]:
+    """Different words of 16 and 24 bytes with the same ``LONG`` key: the last eight bytes make up for the others."""
+    words = []
+    for number in range(count):
+        start = b"%08d" % number * (1 + number % 2)
+        state = (len(start) + 8) * 0x9E3779B97F4A7C15 & _M64
+        for at in range(0, len(start), 8):
+            state = mix(state ^ int.from_bytes(start[at : at + 8], "little"))
+        words.append(start + (unmix(7) ^ state).to_bytes(8, "little"))
+    return words
+
+
 # --- encoding with the vocabulary alone -------------------------------------------------------------------------------
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import pickle
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ CORPUS = [
     "aaaaaaaaaaaaaaaa abababababababab ababab abcabcabc aaaa bbbb    \n\n\n\t\t",
 ]
 SPECIALS = ("<|endoftext|>", "<pad>")
+ENCODERS = ["merge", "greedy", "fewest"]
 
 
 def train(
@@ -64,6 +69,12 @@ def train_on(text: str, preset: str, alphabet: Any) -> Tokenizer:
 def fresh(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokenizer with a cache of its own."""
     return Tokenizer(tokenizer.vocab, tokenizer.merges, SPECIALS, tokenizer.pretokenizer, tokenizer.normalizer)
+
+
+@functools.cache
+def with_encoder(encoder: Any) -> Tokenizer:
+    """A tokenizer of which each encoder makes something else."""
+    return dataclasses.replace(train_once(), encoder=encoder)
 
 
 def by_merges(merges: list[tuple[str, str]]) -> Tokenizer:
@@ -161,10 +172,11 @@ def test_words_of_many_chunks_with_long_tokens(name: str) -> None:
     assert tokenizer.encode(word) == outside_ids(tokenizer, [word])[0]
 
 
-@given(st.lists(strategies.text, max_size=20), st.sampled_from([1, 2, 64]), st.sampled_from([256, 700]))
+@given(st.lists(strategies.text, max_size=20), st.sampled_from([2, 4, 64]), st.sampled_from([256, 700]))
 def test_a_small_cache_does_not_change_a_result(texts: list[str], entries: int, room: int) -> None:
     texts = texts + texts[::-1]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "FIRST_CACHE_ENTRIES", 2)
         patch.setattr(tokenizer_module, "CACHE_ENTRIES", entries)
         patch.setattr(tokenizer_module, "CACHE_BYTES", room)
         patch.setattr(tokenizer_module, "CACHE_IDS", room)
@@ -174,12 +186,31 @@ def test_a_small_cache_does_not_change_a_result(texts: list[str], entries: int, 
     assert ids == train_once().encode_batch(texts).to_pylist()
 
 
-@given(strategies.texts, st.integers(1, 4))
+@given(strategies.texts, st.sampled_from([4, 5, 100]))
 def test_the_size_of_a_chunk_of_words_does_not_matter(texts: list[str], words_at_once: int) -> None:
     whole = train_once().encode_batch(texts).to_pylist()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.pretokenizer.WORDS_AT_ONCE", words_at_once)
         assert train_once().encode_batch(texts).to_pylist() == whole
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@given(texts=strategies.texts, num_bytes=st.sampled_from([1, 10, 100]))
+def test_the_size_of_a_slice_of_texts_does_not_matter(encoder: Any, texts: list[str], num_bytes: int) -> None:
+    tokenizer = with_encoder(encoder)
+    whole = tokenizer.encode_batch(texts).to_pylist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "ENCODE_BYTES", num_bytes)
+        assert tokenizer.encode_batch(texts).to_pylist() == whole
+
+
+def test_a_normalizer_that_lengthens_slices() -> None:
+    """Room for the ids is made by the normalized text, which may be several times the given one."""
+    tokenizer = train_once(normalizer="nfkc")
+    texts = ["\ufdfa" * 50, "", "\ufdfa", "a\ufdfab" * 30]  # 3 bytes become 33
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "ENCODE_BYTES", 40)
+        assert tokenizer.encode_batch(texts).to_pylist() == outside_ids(tokenizer, texts)
 
 
 @given(strategies.texts)
@@ -201,7 +232,7 @@ def test_a_batch_is_its_texts_one_by_one(texts: list[str]) -> None:
 def test_any_kind_of_texts(convert: Callable[[list[str]], Any]) -> None:
     tokenizer = train_once()
     ids = tokenizer.encode_batch(convert(CORPUS))
-    assert ids.type == pa.large_list(pa.uint32())
+    assert ids.type == pa.large_list(pa.uint16())
     assert ids.to_pylist() == tokenizer.encode_batch(CORPUS).to_pylist()
 
 
@@ -246,6 +277,104 @@ def test_a_special_token_that_merges_spell_does_not_corrupt_text(special: str, t
 def test_num_words(texts: list[str]) -> None:
     tokenizer = train_once()
     assert tokenizer.num_words(texts) == sum(len(reference.split(t, tokenizer.pretokenizer.patterns)) for t in texts)
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@given(text=strategies.text)
+def test_every_encoder_gives_the_text_back(encoder: Any, text: str) -> None:
+    tokenizer = with_encoder(encoder)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    assert not {tokenizer.id_of(special) for special in SPECIALS} & set(ids)
+
+
+@given(strategies.texts)
+def test_the_fewest_tokens_are_no_more_than_those_of_other_encoders(texts: list[str]) -> None:
+    merge, greedy, fewest = (with_encoder(encoder).encode_batch(texts).to_pylist() for encoder in ENCODERS)
+    for of_merges, of_longest, of_fewest in zip(merge, greedy, fewest, strict=True):
+        assert len(of_fewest) <= min(len(of_merges), len(of_longest))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@given(texts=st.lists(strategies.typical_text, max_size=4))
+def test_words_without_merges_are_those_of_the_reference(encoder: Any, texts: list[str]) -> None:
+    """Word by word: the longest token first as the reference does it, and as few tokens as it finds there are."""
+    tokenizer = with_encoder(encoder)
+    tokens = tokenizer._spellings
+    ids = reference.ids_of_tokens(tokens, [n >= len(SPECIALS) for n in range(len(tokens))])
+    for text in texts:
+        words = [word.encode() for word in reference.split(text, tokenizer.pretokenizer.patterns)]
+        if encoder == "greedy":
+            assert tokenizer.encode(text) == [i for word in words for i in reference.greedy(word, ids)]
+        elif encoder == "fewest":
+            assert len(tokenizer.encode(text)) == sum(reference.num_fewest(word, ids)[1] for word in words)
+
+
+@pytest.mark.parametrize("special", ["ab", "a", "Ġa"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_special_token_that_text_can_spell_loses_no_text(encoder: Any, special: str) -> None:
+    words = rows_of(pa.array([b"ab", b" a"], type=pa.large_binary()))
+    trained = train_bpe(words, np.ones(2, dtype=np.int64), BpeOptions(vocab_size=300, special_tokens=(special,)))
+    tokenizer = Tokenizer(trained.vocab, trained.merges, (special,), encoder=encoder)
+    assert tokenizer.decode(tokenizer.encode("ab a abba")) == "ab a abba"
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_bytes_outside_the_alphabet_are_left_out_by_every_encoder(encoder: Any) -> None:
+    base = train_on("the end the bend of the trend", "gpt4o", "seen")
+    tokenizer = dataclasses.replace(base, encoder=encoder)
+    text = "the \x00eXnd\U0001f600"
+    assert tokenizer.decode(tokenizer.encode(text)) == "the end"
+    assert tokenizer.num_unknown_bytes([text]) == len(text.encode()) - len("the end")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_encoder_is_written_down_and_read_again(tmp_path: Path, encoder: Any) -> None:
+    tokenizer = with_encoder(encoder)
+    tokenizer.save(tmp_path)
+    assert json.loads((tmp_path / "tokenmill.json").read_text())["encoder"] == encoder
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.encoder == encoder
+    assert loaded.encode_batch(CORPUS).to_pylist() == tokenizer.encode_batch(CORPUS).to_pylist()
+
+
+# --- threads and processes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_threads_may_share_a_tokenizer(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small caches, which overflow all the time; and nothing is there before the threads ask for it."""
+    monkeypatch.setattr(tokenizer_module, "FIRST_CACHE_ENTRIES", 4)
+    monkeypatch.setattr(tokenizer_module, "CACHE_ENTRIES", 256)
+    monkeypatch.setattr(tokenizer_module, "CACHE_BYTES", 700)
+    monkeypatch.setattr(tokenizer_module, "CACHE_IDS", 700)
+    chance = random.Random(0)
+    batches = [[" ".join(chance.choices([*CORPUS, *long_words()["words"][:4_000].split("e")], k=40))] for _ in range(24)]
+    expected = [with_encoder(encoder).encode_batch(batch).to_pylist() for batch in batches]
+    shared = dataclasses.replace(with_encoder(encoder))
+    start = threading.Barrier(4)
+
+    def encode(part: int) -> list[Any]:
+        start.wait()
+        return [shared.encode_batch(batch).to_pylist() for batch in batches[part::4]]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encode, range(4)))
+    assert found == [expected[part::4] for part in range(4)]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_used_tokenizer_can_be_pickled(encoder: Any) -> None:
+    tokenizer = with_encoder(encoder)
+    ids = tokenizer.encode_batch(CORPUS)
+    content = pickle.dumps(tokenizer)
+    assert len(content) < 100_000  # caches stay behind
+    copy = pickle.loads(content)
+    assert copy.encode_batch(CORPUS).equals(ids)
+    assert copy.files() == tokenizer.files()
 
 
 # --- decode -----------------------------------------------------------------------------------------------------------
@@ -367,6 +496,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"\xff{}")
     with pytest.raises(ArtifactError, match=r"tokenizer\.json: cannot be read"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(("most", "kind"), [(420, Tokenizer), (419, ForeignTokenizer)])
+def test_a_vocabulary_beyond_the_limit_runs_in_tokenizers(most: int, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = train_once().to_json()
+    monkeypatch.setattr(tokenizer_module, "MOST_IDS", most)
+    loaded = load_tokenizer(content.encode(), "some.json")
+    assert type(loaded) is kind
+    assert loaded.encode_batch(CORPUS).to_pylist() == train_once().encode_batch(CORPUS).to_pylist()
+    if kind is ForeignTokenizer:
+        with pytest.raises(ArtifactError, match="more than 419 ids or merges"):
+            Tokenizer.from_json(content)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 50, 300])
+def test_the_first_id_beside_itself(times: int) -> None:
+    """Without special tokens the pair (0, 0) occurs in text, and may be merged or not."""
+    letters = [*sorted(reference.CHAR_OF_BYTE.values())]
+    for merges in [[("a", "b")], [("a", "b"), ("!", "!")], [("!", "!"), ("!!", "!!")]]:
+        vocab = {token: n for n, token in enumerate([*letters, *(a + b for a, b in merges)])}
+        tokenizer = Tokenizer(vocab, tuple(merges), pretokenizer=Pretokenizer.named("none"))
+        text = "ab" + "!" * times
+        assert tokenizer.encode(text) == outside_ids(tokenizer, [text])[0]
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_merges_may_be_spelled_with_a_blank() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -39,6 +40,7 @@ class LocalRunner:
 
     def __init__(self, max_in_flight: int | None, max_retries: int) -> None:
         self.retries = 0
+        self._lock = threading.Lock()
         self._max_retries = max_retries
         num_threads = min(max_in_flight or sys.maxsize, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(num_threads, "task") if num_threads > 1 else None
@@ -64,7 +66,8 @@ class LocalRunner:
             except StorageError as error:
                 if attempt == self._max_retries:
                     raise gave_up(task, attempt + 1, error) from error
-                self.retries += 1
+                with self._lock:
+                    self.retries += 1
                 logger.warning("%s: %s; trying again", task.label, error)
                 time.sleep(min(0.2 * 2**attempt, 10))
         raise AssertionError("unreachable")

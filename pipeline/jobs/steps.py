@@ -38,7 +38,7 @@ from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
-from pipeline.tokenizer import ForeignTokenizer, Tokenizer, load_tokenizer
+from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
 from pipeline.trainers.bpe import BpeOptions, train_bpe
 
 
@@ -297,16 +297,18 @@ def _tokenizer_options(job: Job, tokenizer: TokenizerSpec, word_hashes: list[str
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_tokenizer(uri: str, sha256: str) -> Tokenizer:
+def _cached_tokenizer(uri: str, sha256: str, encoder: EncoderName) -> Tokenizer:
     """A trained tokenizer; kept by the worker process from task to task, for its word cache fills once."""
     content = storage.read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ArtifactError(f"{uri}: not the file that training published; delete its receipt to train again")
-    return Tokenizer.from_json(content.decode())
+    return Tokenizer.from_json(content.decode(), encoder=encoder)
 
 
 def _trained(job: Job, tokenizer: TokenizerRef) -> Tokenizer:
-    return _cached_tokenizer(job.path("tokenizers", tokenizer.name, "tokenizer.json"), tokenizer.sha256)
+    spec = next(spec for spec in job.spec.tokenizers if spec.name == tokenizer.name)
+    uri = job.path("tokenizers", tokenizer.name, "tokenizer.json")
+    return _cached_tokenizer(uri, tokenizer.sha256, spec.encoder)
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------

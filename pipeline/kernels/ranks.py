@@ -78,10 +78,10 @@ def _find_rank(pairs, left, right):
     slot = _pair_slot(key, pairs)
     while True:
         found = pairs[slot]
+        if found == 0:  # before the comparison: the pair (0, 0) has the key 0
+            return NO_RANK
         if found >> _RANK_BITS == key:
             return np.int32(found & _RANK) - np.int32(1)
-        if found == 0:
-            return NO_RANK
         slot = (slot + one) & mask
 
 

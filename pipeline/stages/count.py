@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +41,6 @@ class WordCounter:
         self._num_partitions = num_partitions
         self._max_table_bytes = max_table_bytes
         self._table = _empty_table(1 << 18, 1 << 20)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._runs: list[Path] = []
 
     def add(self, texts: Rows) -> int:
@@ -72,9 +73,10 @@ class WordCounter:
             rehash_into(entries, self._table.entries)
 
     def _spill(self) -> None:
-        if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="tokenmill-count-")
-        run = Path(self._scratch.name, f"{len(self._runs)}.arrow")
+        if not self._runs:
+            self._scratch = Path(tempfile.mkdtemp(prefix="tokenmill-count-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        run = self._scratch / f"{len(self._runs)}.arrow"
         with pa.ipc.new_file(str(run), WORD_COUNTS) as writer:
             for batch in self._table_partitions():
                 writer.write_batch(batch)

@@ -40,7 +40,7 @@ class ShuffledRunner(LocalRunner):
     """Runs the tasks of a step in a random order, some of them twice."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__(max_retries=0)
+        super().__init__(max_in_flight=1, max_retries=0)
         self._chance = random.Random(seed)
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
@@ -56,7 +56,7 @@ class StoppingRunner(LocalRunner):
     """Dies after some tasks, as a killed driver does: without a word, between two receipts."""
 
     def __init__(self, tasks: int) -> None:
-        super().__init__(max_retries=0)
+        super().__init__(max_in_flight=1, max_retries=0)
         self._left = tasks
 
     def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:

@@ -127,6 +127,7 @@ def test_wrong_types(path, value, message):
         ("tokenizers.0.kind", "wordpiece", ["tokenizers[0].kind is 'wordpiece'", "bpe"]),
         ("tokenizers.0.digits", "rtl", ["tokenizers[0].digits is 'rtl'", "l2r", "r2l", "single"]),
         ("tokenizers.0.initial_alphabet", "byte", ["tokenizers[0].initial_alphabet is 'byte'", "did you mean 'bytes'?"]),
+        ("tokenizers.0.encoder", "greed", ["tokenizers[0].encoder is 'greed'", "did you mean 'greedy'?"]),
         ("tokenizers.0.pretokenizer", "gpt-2", ["tokenizers[0].pretokenizer.preset is 'gpt-2'", "did you mean 'gpt2'?"]),
         ("tokenizers.0.normalizer", "NFC", ["tokenizers[0].normalizer is 'NFC'", "nfc"]),
         ("pack.strategy", "bestfit", ["pack.strategy is 'bestfit'", "did you mean 'best_fit'?", "concat"]),
@@ -146,7 +147,8 @@ def test_a_word_that_is_not_allowed(path, value, parts):
     [
         ("tokenizers.1.vocab_size", 256, ["tokenizers[1].vocab_size is 256", "at least 257", "1 for special tokens"]),
         ("tokenizers.1.vocab_size", 0, ["tokenizers[1].vocab_size is 0", "at least 257"]),
-        ("tokenizers.1.vocab_size", 2**31, ["tokenizers[1].vocab_size is 2147483648", "at most 2147483647"]),
+        ("tokenizers.1.vocab_size", 2**21 + 1, ["tokenizers[1].vocab_size is 2097153", "at most 2097152"]),
+        ("tokenizers.1.vocab_size", 2**31, ["tokenizers[1].vocab_size is 2147483648", "at most 2097152"]),
         ("tokenizers.1.min_count", -1, ["tokenizers[1].min_count is -1", "0 or more"]),
         ("tokenizers.1.max_token_length", 0, ["tokenizers[1].max_token_length is 0", "1 or more"]),
         ("tokenizers.1.name", "a/b", ["tokenizers[1].name is 'a/b'", "letters"]),

@@ -1,9 +1,11 @@
 """Small jobs from end to end: every document and token accounted for, and the same bytes whatever the circumstances."""
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -695,7 +697,7 @@ class _MeddlingRunner(LocalRunner):
     """Changes an input after the count step, as a careless colleague would."""
 
     def __init__(self, path, change):
-        super().__init__(max_retries=0)
+        super().__init__(max_in_flight=1, max_retries=0)
         self._path, self._change = path, change
 
     def run(self, job, tasks):
@@ -722,6 +724,38 @@ def test_an_input_that_changes_during_the_run_is_refused(tmp_path):
     with pytest.raises(DataError, match=rf"{path}: has changed since the plan was made"):
         run_job(spec, Progress(io.StringIO()), runner)
     assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+@pytest.mark.parametrize(("encoder", "cut"), [("merge", ["a", "bc"]), ("greedy", ["ab", "c"]), ("fewest", ["ab", "c"])])
+def test_the_encoder_of_the_spec_packs_the_documents(tmp_path, encoder, cut):
+    """The tokens bc and ab, in this order, and a word that they share."""
+    (tmp_path / "corpus.txt").write_text("".join(f"bc-bc-bc-ab-ab-abc-{i}\n" for i in range(300)))
+    spec = parse_spec(
+        {
+            "name": "x",
+            "output": str(tmp_path / "out"),
+            "sources": [{"name": "main", "uris": [str(tmp_path / "corpus.txt")], "documents": "line"}],
+            "tokenizers": [{"name": "tok", "vocab_size": 258, "pretokenizer": "gpt2", "encoder": encoder}],
+            "pack": {"tokenizers": ["tok"], "sequence_length": 64},
+            "execution": {"address": "local"},
+        }
+    )
+    run_job(spec, Progress(io.StringIO()))
+    tokenizer = dataclasses.replace(tokenizer_of(tmp_path / "out"), encoder=encoder)
+    assert tokenizer.encode("abc") == [tokenizer.id_of(token) for token in cut]
+    for part in all_parts(tmp_path / "out", "train"):
+        assert part == tokenizer.encode(tokenizer.decode(part))
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 4])
+def test_threads_do_not_change_a_byte(run, hashes, monkeypatch, max_in_flight):
+    """Beside a run of as many tasks as the machine has CPUs; here it has four."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    execution = {"shard_bytes": 2_000}
+    usual = run({"execution": execution})
+    other = run({"output": f"{usual.out}-{max_in_flight}", "execution": {**execution, "max_in_flight": max_in_flight}})
+    assert hashes(other.out) == hashes(usual.out)
+    assert other.accounting == usual.accounting
 
 
 def test_a_finished_run_that_lost_an_artifact_makes_it_again(run, hashes):

@@ -1,6 +1,9 @@
-"""Counting words: the same as a dict, whatever the batches."""
+"""Counting words: the same as a dict, whatever the batches, and wherever the words lie until they are asked for."""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -9,26 +12,36 @@ from hypothesis import strategies as st
 
 from pipeline.arrow import rows_of
 from pipeline.pretokenizer import Pretokenizer
+from pipeline.schema import WORD_COUNTS
 from pipeline.stages import count as count_module
-from pipeline.stages.count import Counted, WordCounter
+from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter
 from tests import reference, strategies
 
 SPLIT = Pretokenizer.named("gpt4o")
 
+Partitions = list[dict[bytes, int]]
 
-def count(batches: list[list[str]], num_partitions: int = 1, pretokenizer: Pretokenizer = SPLIT) -> tuple[Counted, int]:
+
+def partitions_of(counter: WordCounter, num_partitions: int) -> Partitions:
+    """The words and counts of each partition."""
+    batches = list(counter.partitions())
+    assert len(batches) == num_partitions
+    assert all(batch.schema == WORD_COUNTS for batch in batches)
+    counts = [dict(zip(*map(pa.Array.to_pylist, batch.columns), strict=True)) for batch in batches]
+    assert sum(map(len, counts)) == sum(batch.num_rows for batch in batches) == counter.num_distinct
+    return counts
+
+
+def count(
+    batches: list[list[str]],
+    num_partitions: int = 1,
+    pretokenizer: Pretokenizer = SPLIT,
+    max_table_bytes: int = MAX_TABLE_BYTES,
+) -> tuple[Partitions, int]:
     """What is counted, and how many words there were."""
-    counter = WordCounter(pretokenizer)
+    counter = WordCounter(pretokenizer, num_partitions, max_table_bytes)
     num_words = sum(counter.add(rows_of(pa.array(batch, type=pa.large_string()))) for batch in batches)
-    result = counter.result(num_partitions)
-    assert counter.num_distinct == len(result.words)
-    return result, num_words
-
-
-def as_dict(result: Counted) -> dict[bytes, int]:
-    words = result.words.to_pylist()
-    assert len(set(words)) == len(words)
-    return dict(zip(words, result.counts.tolist(), strict=True))
+    return partitions_of(counter, num_partitions), num_words
 
 
 def expected(texts: list[str]) -> dict[bytes, int]:
@@ -37,51 +50,77 @@ def expected(texts: list[str]) -> dict[bytes, int]:
 
 @given(st.lists(strategies.texts, max_size=4))
 def test_counts_are_those_of_the_reference(batches: list[list[str]]) -> None:
-    result, num_words = count(batches)
-    wanted = expected([text for batch in batches for text in batch])
-    assert as_dict(result) == wanted
-    assert num_words == sum(wanted.values())
+    (counted,), num_words = count(batches)
+    assert counted == expected([text for batch in batches for text in batch])
+    assert num_words == sum(counted.values())
 
 
 @given(strategies.texts, st.integers(0, 8))
 def test_counts_of_parts_add_up(texts: list[str], cut: int) -> None:
-    parts = [as_dict(count([part])[0]) for part in (texts[:cut], texts[cut:])]
-    assert reference.merge_counts(parts, [1, 1]) == as_dict(count([texts])[0])
+    parts = [count([part])[0][0] for part in (texts[:cut], texts[cut:])]
+    assert reference.merge_counts(parts, [1, 1]) == count([texts])[0][0]
 
 
 @given(strategies.texts, st.integers(1, 9))
 def test_partitions_depend_on_the_word_alone(texts: list[str], num_partitions: int) -> None:
-    one, _ = count([texts], num_partitions)
-    other, _ = count([[text] for text in reversed(texts)], num_partitions)
-    places = dict(zip(one.words.to_pylist(), one.partitions.tolist(), strict=True))
-    assert places == dict(zip(other.words.to_pylist(), other.partitions.tolist(), strict=True))
-    assert all(0 <= place < num_partitions for place in places.values())
+    counted, _ = count([texts], num_partitions)
+    assert counted == count([[text] for text in reversed(texts)], num_partitions)[0]
+    assert sum(map(len, counted)) == len(expected(texts))
 
 
 @given(st.lists(st.text("ab", max_size=300), min_size=1, max_size=20))
 def test_a_table_that_starts_tiny_grows(texts: list[str]) -> None:
+    counter = tiny_counter(1, MAX_TABLE_BYTES)
+    counter.add(rows_of(pa.array(texts, type=pa.large_string())))
+    assert partitions_of(counter, 1) == [reference.count_words(text.encode() for text in texts if text)]
+
+
+def tiny_counter(num_partitions: int, max_table_bytes: int) -> WordCounter:
+    """One that has room for one word; documents are its words."""
     small = count_module._empty_table(2, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(count_module, "_empty_table", lambda *_: small)
-        counter = WordCounter(Pretokenizer.named("none"))
-    counter.add(rows_of(pa.array(texts, type=pa.large_string())))
-    assert as_dict(counter.result(1)) == reference.count_words(text.encode() for text in texts if text)
+        return WordCounter(Pretokenizer.named("none"), num_partitions, max_table_bytes)
+
+
+@given(st.lists(st.text("ab", max_size=60), max_size=60), st.integers(1, 5), st.sampled_from([0, 200, 1_000]))
+def test_words_that_do_not_fit_are_spilled_and_added_up(texts: list[str], num_partitions: int, table_bytes: int) -> None:
+    counter = tiny_counter(num_partitions, table_bytes)
+    for at in range(0, len(texts), 9):
+        counter.add(rows_of(pa.array(texts[at : at + 9], type=pa.large_string())))
+    assert partitions_of(counter, num_partitions) == count([texts], num_partitions, Pretokenizer.named("none"))[0]
+
+
+def test_spilled_words_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    counter = tiny_counter(3, 0)
+    counter.add(rows_of(pa.array([f"word {n}" for n in range(9)])))
+    assert list(tmp_path.rglob("*.arrow"))
+    assert sum(map(len, partitions_of(counter, 3))) == 9
+    del counter
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_word_larger_than_a_table_may_be() -> None:
+    word = "x" * 5_000
+    (counted,), _ = count([["a", word, word + "y", "a", word]], 1, Pretokenizer.named("none"), max_table_bytes=0)
+    assert counted == {b"a": 2, word.encode(): 2, word.encode() + b"y": 1}
 
 
 def test_more_distinct_words_than_the_first_table_holds() -> None:
-    texts = [" ".join(f"w{n}" for n in range(start, start + 5_000)) for start in range(0, 40_000, 5_000)]
-    result, num_words = count([texts, texts], pretokenizer=Pretokenizer.named("whitespace"))
-    assert num_words == 80_000
-    assert len(result.words) == 40_000
-    assert set(result.counts.tolist()) == {2}
+    texts = [" ".join(f"w{n}" for n in range(start, start + 5_000)) for start in range(0, 140_000, 5_000)]
+    (counted,), num_words = count([texts, texts], pretokenizer=Pretokenizer.named("whitespace"))
+    assert num_words == 280_000
+    assert len(counted) == 140_000
+    assert set(counted.values()) == {2}
 
 
 def test_a_word_longer_than_the_whole_arena() -> None:
     word = "x" * (3 << 20)
-    result, _ = count([["a", word, word + "y", word]], pretokenizer=Pretokenizer.named("none"))
-    assert as_dict(result) == {b"a": 1, word.encode(): 2, word.encode() + b"y": 1}
+    (counted,), _ = count([["a", word, word + "y", word]], pretokenizer=Pretokenizer.named("none"))
+    assert counted == {b"a": 1, word.encode(): 2, word.encode() + b"y": 1}
 
 
-def test_nothing_to_count() -> None:
-    result, num_words = count([[], [""]])
-    assert (len(result.words), num_words) == (0, 0)
+@pytest.mark.parametrize("num_partitions", [1, 3])
+def test_nothing_to_count(num_partitions: int) -> None:
+    assert count([[], [""]], num_partitions) == ([{}] * num_partitions, 0)

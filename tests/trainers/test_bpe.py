@@ -127,6 +127,57 @@ def test_counts_beyond_32_bits(counts: dict[bytes, int]) -> None:
     assert trained.vocab == vocab
 
 
+@given(
+    strategies.word_counts | strategies.large_word_counts,
+    st.integers(250, 290),
+    st.integers(0, 9),
+    st.none() | st.integers(1, 9),
+    alphabets,
+    special_lists,
+)
+def test_what_is_never_merged_may_be_left_out(
+    counts: dict[bytes, int],
+    vocab_size: int,
+    min_count: int,
+    max_token_length: int | None,
+    alphabet: Any,
+    specials: list[str],
+) -> None:
+    """The bound below which no pair is listed: with it and without it, the same is trained."""
+    options = {
+        "vocab_size": vocab_size if alphabet == "bytes" else vocab_size - 245,
+        "min_count": min_count,
+        "max_token_length": max_token_length,
+        "initial_alphabet": alphabet,
+        "special_tokens": tuple(specials),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "_rarest_merge", lambda *_: 0)
+        of_all_pairs = train(counts, **options)
+    assert train(counts, **options) == of_all_pairs
+
+
+@pytest.mark.parametrize(
+    ("num_merges", "options", "bound"),
+    [
+        (1, {}, 9),
+        (2, {}, 7),
+        (3, {}, 5),
+        (4, {}, 2),
+        (5, {}, 0),  # more merges than words
+        (0, {}, 0),
+        (3, {"max_token_length": 4}, 2),  # the words of four bytes can be no token
+        (1, {"max_token_length": 2}, 0),
+    ],
+)
+def test_the_bound_of_the_rarest_merge(num_merges: int, options: dict[str, Any], bound: int) -> None:
+    """Words of one byte need no merge."""
+    counts = {b"ab": 9, b"abcd": 5, b"x": 100, b"bc": 7, b"cab": 2}
+    words = rows_of(pa.array(list(counts), type=pa.large_binary()))
+    found = bpe._rarest_merge(words, np.array(list(counts.values())), BpeOptions(vocab_size=300, **options), num_merges)
+    assert found == bound
+
+
 @given(strategies.word_counts, st.randoms(use_true_random=False))
 def test_the_order_of_words_does_not_matter(counts: dict[bytes, int], random: Any) -> None:
     shuffled = list(counts.items())

@@ -1,0 +1,167 @@
+"""Merging by ranks gives what merging pair by pair gives: scanned, with a heap, and in chunks that are joined."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.kernels import ranks
+from pipeline.kernels.keys import PADDING
+from pipeline.kernels.ranks import MOST_IDS, NO_RANK, SCAN_SYMBOLS, MergeTables, fill_pairs, merge_word, ranks_of_bytes
+from tests import reference, strategies
+
+Merges = Sequence[tuple[int, int]]
+
+ALPHABET = b"abc"
+
+
+def plain(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The Python function behind a kernel, which reads the module's constants anew."""
+    return getattr(kernel, "py_func", kernel)
+
+
+def tables_of(merges: Merges, one_derivation: bool = False) -> MergeTables:
+    """Bytes a, b and c have the ids 0, 1 and 2; the n-th merge makes the id 3 + n."""
+    byte_ids = np.full(256, -1, dtype=np.int32)
+    byte_ids[list(ALPHABET)] = np.arange(3)
+    pairs = np.zeros(1 << max(4, (2 * len(merges)).bit_length()), dtype=np.uint64)
+    sides = np.array(merges, dtype=np.int64).reshape(-1, 2)
+    fill_pairs(pairs, np.ascontiguousarray(sides[:, 0]), np.ascontiguousarray(sides[:, 1]))
+    tokens = [b"a", b"b", b"c"]
+    for a, b in merges:
+        tokens.append(tokens[a] + tokens[b])
+    return MergeTables(
+        byte_ids,
+        pairs,
+        ranks_of_bytes(pairs, byte_ids),
+        np.arange(3, 3 + len(merges), dtype=np.int32),
+        np.frombuffer(b"".join(tokens), dtype=np.uint8),
+        np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+        one_derivation,
+    )
+
+
+def ids_of(word: bytes) -> list[int]:
+    return [ALPHABET.index(byte) for byte in word if byte in ALPHABET]
+
+
+def expected_ids(word: bytes, merges: Merges) -> list[int]:
+    return reference.encode(ids_of(word), {pair: (rank, 3 + rank) for rank, pair in enumerate(merges)})
+
+
+def merged(word: bytes, tables: MergeTables, merge: Callable[..., int] = merge_word) -> list[int]:
+    """The ids of a word in the middle of a text, written behind others; nothing around them may be touched."""
+    text = np.frombuffer(b"ab" + word + b"c" + bytes(PADDING), dtype=np.uint8)
+    ids = np.full(3 + len(word) + 2, -7, dtype=np.int32)
+    size = merge(text, 2, 2 + len(word), tables, ids, 3, np.empty(SCAN_SYMBOLS + 1, dtype=np.int32))
+    assert set(ids[:3].tolist()) == set(ids[3 + len(word) :].tolist()) == {-7}
+    return ids[3:size].tolist()  # type: ignore[no-any-return]
+
+
+abc_words = st.text("abc!", max_size=60).map(str.encode)
+long_words = st.builds(
+    lambda parts: b"".join(part * times for part, times in parts)[:400],
+    st.lists(st.tuples(st.sampled_from([b"a", b"b", b"ab", b"abc", b"cab", b"aab"]), st.integers(1, 40)), min_size=1),
+)
+
+
+# --- the table of pairs -----------------------------------------------------------------------------------------------
+
+ids = st.one_of(st.integers(0, 9), st.integers(MOST_IDS - 9, MOST_IDS - 1), st.integers(0, MOST_IDS - 1))
+
+
+@given(st.lists(st.tuples(ids, ids), max_size=60), st.lists(st.tuples(ids, ids), max_size=20))
+def test_ranks_are_found_and_nothing_else(merges: Merges, others: Merges) -> None:
+    """In a table as full as it gets; of a pair given twice, as by ``tokenizers``, the later rank."""
+    pairs = np.zeros(1 << max(4, (2 * len(merges)).bit_length()), dtype=np.uint64)
+    fill_pairs(pairs, *np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+    expected = {pair: rank for rank, pair in enumerate(merges)}
+    for left, right in [*merges, *others, *((b, a) for a, b in merges)]:
+        assert ranks._find_rank(pairs, left, right) == expected.get((left, right), NO_RANK)
+
+
+def test_as_many_merges_as_there_may_be() -> None:
+    """Compiled: the whole way up to the highest rank. As plain Python, some thousands have to do."""
+    count = MOST_IDS if hasattr(fill_pairs, "py_func") else 3_000
+    left = np.arange(MOST_IDS - count, MOST_IDS, dtype=np.int64)
+    right = left[::-1].copy()
+    pairs = np.zeros(1 << (2 * count).bit_length(), dtype=np.uint64)
+    fill_pairs(pairs, left, right)
+    assert np.count_nonzero(pairs) == count
+    for rank in (0, 1, count // 2, count - 1):
+        assert ranks._find_rank(pairs, left[rank], right[rank]) == rank
+    assert ranks._find_rank(pairs, left[0], left[0]) == NO_RANK
+
+
+@given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2))), st.sets(st.sampled_from(ALPHABET)))
+def test_ranks_of_two_bytes(merges: set[tuple[int, int]], letters: set[int]) -> None:
+    byte_ids = np.full(256, -1, dtype=np.int32)
+    for letter in letters:
+        byte_ids[letter] = ALPHABET.index(letter)
+    pairs = np.zeros(32, dtype=np.uint64)
+    fill_pairs(pairs, *np.array(list(merges), dtype=np.int64).reshape(-1, 2).T.copy())
+    found = ranks_of_bytes(pairs, byte_ids)
+    expected = {
+        ALPHABET[a] << 8 | ALPHABET[b]: rank for rank, (a, b) in enumerate(merges) if {ALPHABET[a], ALPHABET[b]} <= letters
+    }
+    assert {int(at): int(found[at]) for at in np.flatnonzero(found != NO_RANK)} == expected
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+@given(strategies.merge_lists(), st.one_of(abc_words, long_words))
+def test_ids_are_those_of_the_reference(merges: Merges, word: bytes) -> None:
+    assert merged(word, tables_of(merges)) == expected_ids(word, merges)
+
+
+@given(strategies.merge_lists(), st.text("abc!", min_size=SCAN_SYMBOLS - 2, max_size=SCAN_SYMBOLS + 2).map(str.encode))
+def test_words_where_the_scan_gives_way_to_the_heap(merges: Merges, word: bytes) -> None:
+    assert merged(word, tables_of(merges)) == expected_ids(word, merges)
+
+
+@given(strategies.merge_lists(), st.one_of(abc_words, long_words))
+def test_the_heap_gives_what_the_scan_gives(merges: Merges, word: bytes) -> None:
+    tables = tables_of(merges)
+    start = np.array(ids_of(word), dtype=np.int32)
+    between = [ranks._find_rank(tables.pairs, a, b) for a, b in itertools.pairwise(start)]
+    scanned, heaped = start.copy(), start.copy()
+    rank_scratch = np.array([*between, NO_RANK], dtype=np.int32)
+    num_scanned = ranks._merge_short(scanned, 0, len(start), tables.pairs, tables.results, rank_scratch)
+    num_heaped = ranks._merge_long(heaped, len(start), tables.pairs, tables.results)
+    assert scanned[:num_scanned].tolist() == heaped[:num_heaped].tolist() == expected_ids(word, merges)
+
+
+@given(long_words, long_words, st.integers(1, 40), st.integers(1, 9))
+def test_chunks_join_to_the_exact_encoding(corpus: bytes, word: bytes, num_merges: int, chunk_bytes: int) -> None:
+    """Merges as training makes them: each token in one way, later than its parts."""
+    words = [(ids_of(corpus), 1)]
+    merges: list[tuple[int, int]] = []
+    while len(merges) < num_merges and (found := reference.best_pair(words, {})):
+        merges.append(found[0])
+        words = [(reference.merge_all(words[0][0], found[0], 2 + len(merges)), 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(ranks, "SCAN_SYMBOLS", 0)
+        found_ids = merged(word, tables_of(merges, one_derivation=True), plain(merge_word))
+    assert found_ids == expected_ids(word, merges)
+
+
+def test_the_example() -> None:
+    merges = [(0, 1), (3, 2)]
+    assert merged(b"abcab", tables_of(merges)) == [4, 3]
+
+
+@pytest.mark.parametrize("word", [b"", b"a", b"!", b"!" * 100])
+def test_words_without_a_pair(word: bytes) -> None:
+    assert merged(word, tables_of([(0, 1)])) == [0] * word.count(b"a")
+
+
+def test_bytes_beside_one_that_is_left_out_become_neighbours() -> None:
+    assert merged(b"!a!!b!c", tables_of([(0, 1)])) == [3, 2]
