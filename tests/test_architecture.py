@@ -42,7 +42,7 @@ HOMES = {
     "pydantic": ["pipeline/jobs/load.py"],
     "argparse": ["pipeline/jobs/cli.py"],
     "matplotlib": ["pipeline/jobs/report.py"],
-    "polars": ["pipeline/jobs/steps.py", "pipeline/stages/count.py"],
+    "polars": ["pipeline/stages/count.py"],
     "random": [],
     "pickle": [],
 }

@@ -355,7 +355,7 @@ def encode_shard(
         starts = at[batch.split] + np.cumsum(sizes) - sizes
         at[batch.split] += int(sizes.sum())
         order = starts.astype(np.uint64) if spec.shuffle is None else shuffle_keys(batch.keys, spec.shuffle.seed)
-        ids = _with_appended(loaded.encode_batch(batch.texts), append, loaded.dtype)
+        ids = _with_appended(loaded.encode_batch(batch.texts), append)
         keys[batch.split].append(order)
         rows[batch.split].append(ids.cast(schema.field("ids").type))
         documents[batch.split] += len(ids)
@@ -378,12 +378,11 @@ def encode_shard(
     }
 
 
-def _with_appended(rows: pa.LargeListArray, append: int | None, dtype: type[np.generic]) -> pa.LargeListArray:
+def _with_appended(rows: pa.LargeListArray, append: int | None) -> pa.LargeListArray:
+    if append is None:
+        return rows
     offsets, values = list_rows(rows)
-    if append is not None:
-        values = np.insert(values, offsets[1:], append)
-        offsets = offsets + np.arange(len(offsets))
-    return list_array(pa.array(values.astype(dtype)), offsets)
+    return list_array(pa.array(np.insert(values, offsets[1:], append)), offsets + np.arange(len(offsets)))
 
 
 # --- pack -------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,6 @@ def njit(function: Callable[..., Any]) -> Callable[..., Any]:
 def leaf(function: Callable[..., Any]) -> Callable[..., Any]:
     """As ``njit``, for small functions inside hot loops, which allocate no array.
 
-    Without reference counts (an atomic operation for each array at each call) LLVM can inline them: counting words became
-    twice as fast.
+    Without reference counts (an atomic operation for each array at each call) LLVM can inline them.
     """
     return _compile(function, _nrt=False)

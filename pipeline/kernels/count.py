@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels._llvm import prefetch, trailing_zeros
-from pipeline.kernels.keys import LONG, hash_lanes, key_lanes, partition_of
+from pipeline.kernels._llvm import trailing_zeros
+from pipeline.kernels.keys import LONG, fetch_entries, hash_lanes, partition_of
 
 GROUP = 64
 """Words whose entries are fetched together: while one comes from memory, the keys of the next are made."""
@@ -72,25 +72,17 @@ def count_words(text, start, stops, table):
     entries = table.entries
     arena = table.arena
     used = table.used
-    cells = entries.reshape(entries.size)
     mask = np.uint64(len(entries) - 1)
     one = np.uint64(1)
     num_entries = used[0]
     arena_used = used[1]
-    shift = np.uint64(64 - trailing_zeros(np.uint64(len(entries))))
     most = len(entries) // 2
     lows = np.empty(GROUP, dtype=np.uint64)
     highs = np.empty(GROUP, dtype=np.uint64)
     slots = np.empty(GROUP, dtype=np.uint64)
     for first in range(0, len(stops), GROUP):
         group = min(GROUP, len(stops) - first)
-        at = start
-        for i in range(group):
-            stop = stops[first + i]
-            lows[i], highs[i] = key_lanes(text, at, stop)
-            slots[i] = hash_lanes(lows[i], highs[i]) >> shift
-            prefetch(cells, np.uintp(slots[i] * np.uint64(4)))
-            at = stop
+        fetch_entries(text, start, stops[first : first + group], entries, lows, highs, slots)
         for i in range(group):
             stop = stops[first + i]
             low = lows[i]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels._llvm import prefetch, trailing_zeros
-from pipeline.kernels.keys import LONG, hash_lanes, key_lanes
+from pipeline.kernels._llvm import trailing_zeros
+from pipeline.kernels.keys import LONG, fetch_entries, hash_lanes
 from pipeline.kernels.ranks import SCAN_SYMBOLS, MergeTables, merge_short_word, merge_word
 from pipeline.kernels.vocabulary import VocabularyTrie, fewest_word, greedy_word
 
@@ -188,8 +188,6 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     pairs = encoder.merges.pairs
     byte_pairs = encoder.merges.byte_pairs
     results = encoder.merges.results
-    cells = entries.reshape(entries.size)
-    shift = np.uint64(64 - trailing_zeros(np.uint64(len(entries))))
     mask = np.uint64(len(entries) - 1)
     one = np.uint64(1)
     lows = np.empty(GROUP, dtype=np.uint64)
@@ -200,13 +198,7 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     doc = 0
     for first in range(0, len(stops), GROUP):
         group = min(GROUP, len(stops) - first)
-        at = start
-        for i in range(group):
-            stop = stops[first + i]
-            lows[i], highs[i] = key_lanes(text, at, stop)
-            slots[i] = hash_lanes(lows[i], highs[i]) >> shift
-            prefetch(cells, np.uintp(slots[i] * np.uint64(4)))
-            at = stop
+        fetch_entries(text, start, stops[first : first + group], entries, lows, highs, slots)
         for i in range(group):
             stop = stops[first + i]
             while doc < len(doc_stops) and doc_stops[doc] <= start:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.kernels._jit import leaf, njit
+from pipeline.kernels._llvm import prefetch, trailing_zeros
 
 SHORT_BYTES = 15
 """The longest word that is its own key."""
@@ -91,6 +92,23 @@ def hash_lanes(low, high):
     value ^= value >> _S32
     value *= _K3
     return value ^ (value >> _S31)
+
+
+@leaf
+def fetch_entries(text, start, stops, entries, lows, highs, slots):
+    """Keys and home slots of some words, whose table entries start on their way from memory meanwhile.
+
+    Words start where the one before stops, the first at ``start``; ``entries [shape=(capacity, 4), dtype=uint64]`` with a
+    power of two as capacity; ``lows``, ``highs``, ``slots [dtype=uint64]`` are filled. A home is the upper bits of the hash.
+    """
+    cells = entries.reshape(entries.size)
+    shift = np.uint64(64 - trailing_zeros(np.uint64(len(entries))))
+    for i in range(len(stops)):
+        stop = stops[i]
+        lows[i], highs[i] = key_lanes(text, start, stop)
+        slots[i] = hash_lanes(lows[i], highs[i]) >> shift
+        prefetch(cells, np.uintp(slots[i] * np.uint64(4)))
+        start = stop
 
 
 @leaf
