@@ -16,6 +16,7 @@ from pipeline.pretokenizer import GPT2_REGEX, Pretokenizer
 CORES = 2
 VOCAB_SIZES = (32_768, 131_072)
 CURVE_VOCAB_SIZES = (8_192, 16_384, 32_768, 65_536, 131_072, 262_144)
+UNSPLIT_VOCAB_SIZE = 4_096
 SMALLEST = 300
 """A vocabulary of hardly more than the bytes: nearly all the time goes into reading, splitting and counting."""
 
@@ -82,11 +83,10 @@ def training(corpus: Corpus, repeats: int) -> Outcome:
     rows, checked = [], []
     for vocab_size in VOCAB_SIZES:
         work = {"file": corpus.lines(), "vocab_size": vocab_size}
-        few = min(repeats, 3) if vocab_size == max(VOCAB_SIZES) else repeats
         sides = {
             "tokenmill": Probe("ours.train", CORES, work),
             "gigabpe": Probe("peers.gigabpe_train", CORES, work),
-            "tokenizers": Probe("peers.tokenizers_train", CORES, work, repeats=few),
+            "tokenizers": Probe("peers.tokenizers_train", CORES, work),
         }
         runs = alternate(sides, repeats)
         what = f"whole training, {vocab_size:,} tokens"
@@ -132,8 +132,13 @@ def merge(corpus: Corpus, repeats: int) -> Outcome:
         sides[f"tokenmill {vocab_size}"] = Probe("ours.merge", 1, work)
         for threads in (1, 2):
             sides[f"gigabpe {threads} {vocab_size}"] = Probe("peers.gigabpe_train", threads, work)
+    unsplit = {"file": corpus.arrow, "max_bytes": _slice_bytes(corpus) // 2, "vocab_size": UNSPLIT_VOCAB_SIZE}
+    sides["tokenmill, unsplit"] = Probe("ours.merge_unsplit", 1, unsplit)
     runs = alternate(sides, repeats)
-    rows = []
+    rows, checked = [], []
+    for vocab_size in (SMALLEST, *VOCAB_SIZES):
+        all_sides = [runs[f"{side} {vocab_size}"] for side in ("tokenmill", "gigabpe 1", "gigabpe 2")]
+        checked.append(_agree_on_merges(f"merge loop, {vocab_size:,} tokens", *all_sides))
     for vocab_size in VOCAB_SIZES:
         by_threads = {t: _less(runs[f"gigabpe {t} {vocab_size}"], runs[f"gigabpe {t} {SMALLEST}"]) for t in (1, 2)}
         threads = min(by_threads, key=lambda t: statistics.median(by_threads[t]))
@@ -142,7 +147,10 @@ def merge(corpus: Corpus, repeats: int) -> Outcome:
         rows.append(Row(what, "s", _seconds(ours), "gigabpe", by_threads[threads], Target(1.5, 3), note + str(threads)))
         less = _less(ours, runs[f"tokenmill {SMALLEST}"])
         rows.append(Row(f"{what}, both less {SMALLEST}", "s", less, "gigabpe", by_threads[threads], Target(1.5, 3)))
-    return Outcome(rows)
+    ours = runs["tokenmill, unsplit"]
+    what = f"merge loop to {UNSPLIT_VOCAB_SIZE:,} tokens, {ours[0]['text_bytes'] / 1e6:.1f} MB, documents not split at all"
+    rows.append(Row(what, "s", _seconds(ours), note="for the record: no peer ends in reasonable time"))
+    return Outcome(rows, checked)
 
 
 def count(corpus: Corpus, repeats: int) -> Outcome:
@@ -150,7 +158,7 @@ def count(corpus: Corpus, repeats: int) -> Outcome:
     sides = {
         "tokenmill": Probe("ours.count", 1, {"file": corpus.arrow}),
         "gigatoken": Probe("peers.gigatoken_count", 1, {"file": corpus.arrow}),
-        "tokenmill, lines": Probe("ours.count", 1, {"file": corpus.lines(), "train_to": SMALLEST}),
+        "tokenmill, lines": Probe("ours.count", 1, {"file": corpus.lines(), "train_to": SMALLEST - 1}),
         "gigabpe": Probe("peers.gigabpe_train", 1, {"file": corpus.lines(), "vocab_size": SMALLEST}),
         "tokenmill, split": Probe("ours.split", 1, {"file": corpus.arrow}),
     }
@@ -160,13 +168,17 @@ def count(corpus: Corpus, repeats: int) -> Outcome:
     same = _agree("split + count", "distinct_words", runs["tokenmill"], runs["gigatoken"])
     target, rates = Target(1.5, 3), {side: _rates(side_runs) for side, side_runs in runs.items()}
     phase = "documents in memory; theirs: the first phase of its trainer, as it reports it"
-    total = f"lines; both train to {SMALLEST} tokens, where gigabpe stops at the earliest, and gigabpe reads its file"
+    total = f"from the file; both train to {SMALLEST} tokens, where gigabpe stops at the earliest, and gigabpe writes them"
     rows = [
         Row("split + count", "MB/s", rates["tokenmill"], "gigatoken", rates["gigatoken"], target, phase),
         Row("split + count", "MB/s", rates["tokenmill, lines"], "gigabpe", rates["gigabpe"], target, total),
         Row("split alone", "MB/s", rates["tokenmill, split"], note="for the record; no peer has a call for it"),
     ]
-    return Outcome(rows, [f"{same}: {runs['tokenmill'][0]['distinct_words']:,} distinct words on both sides"])
+    checked = [
+        f"{same}: {runs['tokenmill'][0]['distinct_words']:,} distinct words on both sides (gigatoken tells no more)",
+        _agree_on_merges(f"split + count, training to {SMALLEST} tokens", runs["tokenmill, lines"], runs["gigabpe"]),
+    ]
+    return Outcome(rows, checked)
 
 
 def _make_tokenizer(corpus: Corpus, name: str, patterns: tuple[str, ...], vocab_size: int) -> str:
@@ -237,6 +249,8 @@ def regex(corpus: Corpus, repeats: int) -> Outcome:
         runs = alternate(sides, repeats)
         same = _agree(f"{name}", "ids_sha256", runs["tokenmill, encode"], runs["tokenizers, encode"])
         checked.append(f"{same}: {runs['tokenmill, encode'][0]['num_ids']:,} ids identical")
+        counts = runs["tokenmill, count"], runs["tokenizers, count"]
+        checked.append(_agree_on_merges(f"{name}, training to {SMALLEST} tokens", *counts))
         megabytes = f"the first {runs['tokenmill, count'][0]['text_bytes'] / 1e6:.1f} MB"
         fallback = "; OUTSIDE OUR SUBSET, split by `tokenizers`" if Pretokenizer(patterns).messages else ""
         compiled = f"compiling the regex, before the clock, {runs['tokenmill, count'][0]['compile_seconds']:.2f} s"

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.corpus import read_documents, read_lines, text_bytes
-from benchmarks.outcome import ids_of, merges_of
+from benchmarks.outcome import describe_merges, ids_of, merges_of
 from benchmarks.probe import memory_bytes
 from pipeline.arrow import list_rows, rows_of
 from pipeline.jobs import warm
@@ -71,7 +72,7 @@ def train(file: str, vocab_size: int) -> dict[str, Any]:
             "rss_before_bytes": before,
             "steps": json.loads((output / "report/report.json").read_text())["execution"]["step_seconds"],
             "distinct_words": counts["distinct_words"],
-            **merges_of(output / "tokenizers/bpe/tokenizer.json"),
+            **merges_of((output / "tokenizers/bpe/tokenizer.json").read_text()),
         }
 
 
@@ -84,7 +85,7 @@ def _run_command(spec: Path) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "steps": report["execution"]["step_seconds"],
-        **merges_of(spec.with_name("out") / "tokenizers/bpe/tokenizer.json"),
+        **merges_of((spec.with_name("out") / "tokenizers/bpe/tokenizer.json").read_text()),
     }
 
 
@@ -126,7 +127,18 @@ def merge(file: str, vocab_size: int) -> dict[str, Any]:
     counted = counted.take(pc.sort_indices(counted.column("word")))  # as the job's merge step leaves them
     started = time.perf_counter()
     trained = _train(counted, BpeOptions(vocab_size=vocab_size - 1, initial_alphabet="seen"))
-    return {"seconds": time.perf_counter() - started, "num_merges": len(trained.merges)}
+    return {"seconds": time.perf_counter() - started, **describe_merges(trained.merges)}
+
+
+def merge_unsplit(file: str, max_bytes: int, vocab_size: int) -> dict[str, Any]:
+    """The same without a pretokenizer: each document is one word."""
+    warm.main()
+    texts = read_documents(file, max_bytes)
+    words = rows_of(texts.cast(pa.large_binary()))
+    started = time.perf_counter()
+    trained = train_bpe(words, np.ones(len(texts), dtype=np.int64), BpeOptions(vocab_size=vocab_size))
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "text_bytes": text_bytes(texts), **describe_merges(trained.merges)}
 
 
 def count(
@@ -134,19 +146,23 @@ def count(
 ) -> dict[str, Any]:
     """Texts in an Arrow array to word counts, and to a tokenizer of ``train_to`` ids where the peer does not stop before."""
     warm.main()
-    texts = read_lines(file) if file.endswith(".txt") else read_documents(file, max_bytes)
-    batches = _batches(texts)
     pretokenizer = Pretokenizer(tuple(patterns or [GPT2_REGEX]))
     started = time.perf_counter()
     _count([pa.array(["x"])], pretokenizer)
     compiled = time.perf_counter() - started
+    is_lines = file.endswith(".txt")
+    texts = pa.array([], pa.large_string()) if is_lines else read_documents(file, max_bytes)
     started = time.perf_counter()
-    counted = _count(batches, pretokenizer)
+    if is_lines:  # the peer reads its file too
+        texts = read_lines(file)
+    counted = _count(_batches(texts), pretokenizer)
+    merges = {}
     if train_to is not None:
-        _train(counted, BpeOptions(vocab_size=train_to, initial_alphabet="seen"))
+        merges = describe_merges(_train(counted, BpeOptions(vocab_size=train_to, initial_alphabet="seen")).merges)
     seconds = time.perf_counter() - started
-    sizes = {"text_bytes": text_bytes(texts), "distinct_words": len(counted)}
-    return {"seconds": seconds, "compile_seconds": compiled, **sizes}
+    total = pc.sum(counted.column("count")).as_py()
+    sizes = {"text_bytes": text_bytes(texts), "distinct_words": len(counted), "words": total}
+    return {"seconds": seconds, "compile_seconds": compiled, **sizes, **merges}
 
 
 def split(file: str) -> dict[str, Any]:
@@ -166,7 +182,7 @@ def make_tokenizer(file: str, patterns: list[str], vocab_size: int, output: str)
     trained = _train(_count(_batches(read_documents(file)), pretokenizer), BpeOptions(vocab_size=vocab_size))
     tokenizer = Tokenizer(trained.vocab, trained.merges, (), pretokenizer)
     Path(output).write_text(tokenizer.to_json(), encoding="utf-8")
-    return merges_of(output)
+    return describe_merges(trained.merges)
 
 
 def encode(tokenizer: str, file: str, max_bytes: int | None = None) -> dict[str, Any]:

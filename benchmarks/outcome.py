@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def merges_of(tokenizer_json: str | Path) -> dict[str, Any]:
-    """How many merges a tokenizer.json has, and the hash of their list."""
-    merges = json.loads(Path(tokenizer_json).read_text(encoding="utf-8"))["model"]["merges"]
+def describe_merges(merges: Sequence[str | Sequence[str]]) -> dict[str, Any]:
+    """How many merges there are, and the hash of their list; a merge is a pair of spellings, or these with a blank."""
     lines = "\n".join(merge if isinstance(merge, str) else " ".join(merge) for merge in merges)
     return {"num_merges": len(merges), "merges_sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def merges_of(tokenizer_json: str) -> dict[str, Any]:
+    """The same of the text of a tokenizer.json."""
+    return describe_merges(json.loads(tokenizer_json)["model"]["merges"])
 
 
 def ids_of(ids: NDArray[Any], sizes: NDArray[Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def _train_to_file(train: Callable[[str, int, str], None], file: str, vocab_size
         started = time.perf_counter()
         train(file, vocab_size, output)
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, "rss_before_bytes": before, **merges_of(output)}
+        return {"seconds": seconds, "rss_before_bytes": before, **merges_of(Path(output).read_text())}
 
 
 def gigabpe_train(file: str, vocab_size: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def gigabpe_command(file: str, vocab_size: int) -> dict[str, Any]:
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", f"import gigabpe; gigabpe.{call}"], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, **merges_of(output)}
+        return {"seconds": seconds, **merges_of(Path(output).read_text())}
 
 
 def tokenizers_train(file: str, vocab_size: int) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def tokenizers_count(file: str, patterns: list[str], max_bytes: int, train_to: i
     tokenizer.train_from_iterator([TINY], trainer)
     started = time.perf_counter()
     tokenizer.train_from_iterator(documents, trainer)
-    return {"seconds": time.perf_counter() - started, "text_bytes": text_bytes(texts)}
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "text_bytes": text_bytes(texts), **merges_of(tokenizer.to_str())}
 
 
 def tokenizers_whole_job(file: str, vocab_size: int) -> dict[str, Any]:

@@ -30,7 +30,9 @@ tokenmill beside the fastest programs there are for the same work, at the versio
   first, so that kernels are compiled and loaded and thread pools are there, and times the work alone. Only the groups
   `command`, `cold_start` and `whole_job` time whole commands.
 - **Same input, same result.** All sides get the same text, split, vocabulary and number of cores. Times count only after
-  merges and ids were found identical; otherwise the benchmark stops. What was checked stands under each table.
+  merges and ids were found identical (in `count`, beside gigatoken, the number of distinct words, for it tells no more);
+  otherwise the benchmark stops. What was checked stands under each table. Only the sides of `whole_job` make
+  different things.
 - **The text** is a document of every file under `../shared/corpora` in turn (prose, law, code, Turkish, many languages,
   biomedicine). Training reads its lines, without blank ones and without white space at their ends: gigabpe and `tokenizers`
   read lines with their ending, tokenmill without, and on this file the words are the same but for a lone newline. So ours

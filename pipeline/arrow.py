@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.kernels.keys import PADDING
-from pipeline.kernels.ragged import gather_rows
+from pipeline.kernels.ragged import gather_ranges
 
 
 class Rows(NamedTuple):
@@ -96,11 +96,11 @@ def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
         array = column.combine_chunks()
         if pa.types.is_large_list(array.type):
             offsets, values = list_rows(array)
-            taken, new_offsets = gather_rows(values, offsets, order)
+            taken, new_offsets = gather_ranges(values, offsets[order], offsets[order + 1])
             array = pa.LargeListArray.from_arrays(pa.array(new_offsets), pa.array(taken), type=array.type)
         elif pa.types.is_large_binary(array.type):
             rows = rows_of(array)
-            array = binary_array(*gather_rows(rows.values, rows.offsets, order))
+            array = binary_array(*gather_ranges(rows.values, rows.offsets[order], rows.offsets[order + 1]))
         else:
             array = array.take(pa.array(order))
         columns.append(array)

@@ -95,7 +95,15 @@ class _OutsideCutter:
                     f"which needs over 100 times as much memory and is given at most {OUTSIDE_BYTES:,} bytes; use a preset "
                     "or a regex that compiles, or drop such documents with the length filter"
                 )
-            pieces = split.pre_tokenize_str(rows.values[start:stop].tobytes().decode())
+            try:
+                pieces = split.pre_tokenize_str(rows.values[start:stop].tobytes().decode())
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":  # what `tokenizers` raises is no Exception
+                    raise
+                raise DataError(
+                    f"a document of {stop - start:,} bytes: the regex {self.pattern!r}, which runs in `tokenizers`, gives "
+                    f"up on it ({error}); use a preset or a regex that compiles"
+                ) from error
             yield start, start + np.cumsum([len(piece.encode()) for piece, _ in pieces], dtype=np.int64)
 
 

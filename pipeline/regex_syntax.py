@@ -19,6 +19,9 @@ from pipeline.unicode import CATEGORIES, NUM_CODE_POINTS, in_categories, probe
 
 CodePoints = NDArray[np.bool_]
 
+MAX_CHARS = 10_000
+MAX_DEPTH = 100
+
 
 class UnsupportedRegex(ValueError):
     """The regex uses something the compiler does not know; the message names it."""
@@ -120,12 +123,12 @@ def _shorthand(letter: str) -> CodePoints:
             return probe(r"\w")
 
 
+@functools.lru_cache(maxsize=64)
 def _single(char: str, ignore_case: bool) -> CodePoints:
+    """The set of one character, in both cases if it is ASCII; not to be changed."""
     members = np.zeros(NUM_CODE_POINTS, dtype=bool)
     members[ord(char)] = True
     if ignore_case:
-        if not char.isascii():
-            raise UnsupportedRegex(f"the non-ASCII character {char!r} inside (?i:…)")
         for other in (char.lower(), char.upper(), _EXTRA_FOLDS.get(char.lower(), char)):
             members[ord(other)] = True
     return members
@@ -137,6 +140,7 @@ class _Parser:
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.at = 0
+        self.depth = 0
 
     def peek(self, length: int = 1) -> str:
         return self.pattern[self.at : self.at + length]
@@ -147,8 +151,8 @@ class _Parser:
             return True
         return False
 
-    def unsupported(self, what: str) -> UnsupportedRegex:
-        return UnsupportedRegex(f"{what} at character {self.at} of {self.pattern!r}")
+    def unsupported(self, what: str, at: int | None = None) -> UnsupportedRegex:
+        return UnsupportedRegex(f"{what} at character {self.at if at is None else at} of {self.pattern!r}")
 
     def parse(self) -> Node:
         node = self.choice(ignore_case=False)
@@ -181,27 +185,32 @@ class _Parser:
         return items[0] if len(items) == 1 else Sequence(tuple(items))
 
     def repeated(self, ignore_case: bool) -> Node:
+        start = self.at
         item = self.atom(ignore_case)
+        is_once = False
         while (bounds := self.quantifier()) is not None:
+            if is_once:  # Oniguruma drops {1}, and what follows belongs to the last character alone
+                raise self.unsupported("another quantifier after {1}")
             least, most, is_braced = bounds
+            is_once = is_braced and least == most == 1
             if isinstance(item, NextChar | Lookahead) or _is_nullable(item):
-                raise self.unsupported("a repeat of what can match the empty string")
+                raise self.unsupported("a repeat of what can match the empty string", start)
             if ignore_case and not isinstance(item, Chars):
-                raise self.unsupported("a repeated group inside (?i:…)")
-            if is_braced and self.peek() in ("?", "+"):
-                raise self.unsupported(f"{self.peek()!r} after a counted repeat")
+                raise self.unsupported("a repeated group inside (?i:…)", start)
+            if is_braced and self.peek() == "?":
+                raise self.unsupported("'?' after a counted repeat")
             if self.take("?"):
                 item = Repeat(item, least, most, greedy=False)
-            elif self.take("+"):
+            elif not is_braced and self.take("+"):
+                if not isinstance(item, Chars):
+                    raise self.unsupported("a possessive repeat of a group", start)
                 item = self.possessive(item, least, most)
             else:
                 item = Repeat(item, least, most, greedy=True)
         return item
 
-    def possessive(self, item: Node, least: int, most: int | None) -> Node:
+    def possessive(self, item: Chars, least: int, most: int | None) -> Node:
         """A possessive repeat of one class: a greedy one that may not stop before another member."""
-        if not isinstance(item, Chars):
-            raise self.unsupported("a possessive repeat of a group")
         no_more = NextChar(~item.members, at_end=True)
         if most is None:
             return Sequence((Repeat(item, least, None, greedy=True), no_more))
@@ -218,7 +227,8 @@ class _Parser:
             return None
         close = self.pattern.find("}", self.at)
         low, comma, high = self.pattern[self.at + 1 : max(close, 0)].partition(",")
-        if not (low.isdecimal() and (high.isdecimal() or (comma and not high) or not comma)):
+        numbers = (low, high) if high else (low,)
+        if not all(n.isascii() and n.isdecimal() and len(n) <= 6 for n in numbers) or (high and not comma):
             raise self.unsupported("a '{' that is not a counted repeat")
         self.at = close + 1
         least = int(low)
@@ -254,12 +264,16 @@ class _Parser:
             return Chars(self.escape(ignore_case))
         char = self.peek()
         self.at += 1
-        return Chars(_single(char, ignore_case))
+        return Chars(self.single(char, ignore_case))
 
     def group(self, ignore_case: bool) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.unsupported(f"groups nested more than {MAX_DEPTH} deep")
         node = self.choice(ignore_case)
         if not self.take(")"):
             raise self.unsupported("an unclosed group")
+        self.depth -= 1
         return node
 
     def lookahead(self, ignore_case: bool, positive: bool) -> Node:
@@ -268,35 +282,44 @@ class _Parser:
             return NextChar(node.members if positive else ~node.members, at_end=not positive)
         return Lookahead(node, positive)
 
+    def single(self, char: str, ignore_case: bool) -> CodePoints:
+        if ignore_case and not char.isascii():
+            raise self.unsupported(f"the non-ASCII character {char!r} inside (?i:…)", self.at - 1)
+        return _single(char, ignore_case)
+
     def escape(self, ignore_case: bool) -> CodePoints:
+        start = self.at
         self.at += 1
         letter = self.peek()
         self.at += 1
         if letter in ("p", "P"):
             close = self.pattern.find("}", self.at)
             if not self.take("{") or close < 0:
-                raise self.unsupported("a property without braces")
-            negated = self.take("^") != (letter == "P")
-            members = _property(self.pattern[self.at : close])
-            self.at = close + 1
+                raise self.unsupported("a property without braces", start)
             if ignore_case:
-                raise self.unsupported("a property inside (?i:…)")
+                raise self.unsupported("a property inside (?i:…)", start)
+            negated = self.take("^") != (letter == "P")
+            try:
+                members = _property(self.pattern[self.at : close])
+            except UnsupportedRegex as error:
+                raise self.unsupported(str(error), start) from error
+            self.at = close + 1
             return ~members if negated else members
         if letter in ("s", "S", "d", "D", "w", "W"):
             members = _shorthand(letter.lower())
             return ~members if letter.isupper() else members
         if letter in _ESCAPED_CHARS:
-            return _single(_ESCAPED_CHARS[letter], ignore_case)
+            return self.single(_ESCAPED_CHARS[letter], ignore_case)
         digits = {"x": 2, "u": 4}.get(letter)
         if digits and all(c in "0123456789abcdefABCDEF" for c in self.peek(digits)) and len(self.peek(digits)) == digits:
             code_point = int(self.peek(digits), 16)
             if letter == "x" and code_point > 0x7F:
-                raise self.unsupported("a \\x escape beyond ASCII")
+                raise self.unsupported("a \\x escape beyond ASCII", start)
             self.at += digits
-            return _single(chr(code_point), ignore_case)
+            return self.single(chr(code_point), ignore_case)
         if letter == "" or letter.isalnum() or not letter.isascii():
-            raise self.unsupported(f"the escape \\{letter}")
-        return _single(letter, ignore_case)
+            raise self.unsupported(f"the escape \\{letter}", start)
+        return self.single(letter, ignore_case)
 
     def char_class(self, ignore_case: bool) -> CodePoints:
         negated = self.take("^")
@@ -304,30 +327,35 @@ class _Parser:
         if self.peek() == "]":
             raise self.unsupported("a class that starts with ']'")
         while not self.take("]"):
-            if self.peek() in ("", "[") or self.peek(2) == "&&":
-                raise self.unsupported("a nested, intersected or unclosed class")
+            start = self.at
             low = self.class_item(ignore_case)
             if self.peek() == "-" and self.peek(2) != "-]":
                 self.at += 1
-                if self.peek() in ("[", ""):
-                    raise self.unsupported("a range that ends in a class")
                 high = self.class_item(ignore_case)
                 if ignore_case or low.sum() != 1 or high.sum() != 1:
-                    raise self.unsupported("a range between classes, or inside (?i:…)")
+                    raise self.unsupported("a range between classes, or inside (?i:…)", start)
                 members[low.argmax() : high.argmax() + 1] = True
                 if low.argmax() > high.argmax():
-                    raise self.unsupported("an empty range")
+                    raise self.unsupported("an empty range", start)
             members |= low
         return ~members if negated else members
 
     def class_item(self, ignore_case: bool) -> CodePoints:
+        if self.peek() == "":
+            raise self.unsupported("an unclosed class")
+        if self.peek() == "[":
+            raise self.unsupported("a class inside a class")
+        if self.peek(2) == "&&":
+            raise self.unsupported("an intersection of classes")
         if self.peek() == "\\":
             return self.escape(ignore_case)
         char = self.peek()
         self.at += 1
-        return _single(char, ignore_case)
+        return self.single(char, ignore_case)
 
 
 def parse(pattern: str) -> Node:
     """The tree of a pattern; UnsupportedRegex if it holds what the compiler does not know."""
+    if len(pattern) > MAX_CHARS:
+        raise UnsupportedRegex(f"a regex of {len(pattern):,} characters, more than {MAX_CHARS:,}")
     return _Parser(pattern).parse()

@@ -29,7 +29,7 @@ from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words, move_entries
-from pipeline.kernels.ranks import MOST_IDS, MergeTables, fill_pairs, ranks_of_bytes
+from pipeline.kernels.ranks import MOST_IDS, MergeTables, pair_table, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
@@ -98,6 +98,8 @@ class Tokenizer:
 
     @functools.cached_property
     def _encoder(self) -> Encoder:
+        if len(self.vocab) > MOST_IDS or len(self.merges) > MOST_IDS:
+            raise ArtifactError(f"{len(self.vocab):,} ids and {len(self.merges):,} merges; {MOST_IDS:,} are possible")
         specials = set(self.special_tokens)
         tokens = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
@@ -109,13 +111,7 @@ class Tokenizer:
         left = np.array([self.vocab[a] for a, _ in self.merges], dtype=np.int64)
         right = np.array([self.vocab[b] for _, b in self.merges], dtype=np.int64)
         results = [self.vocab[a + b] for a, b in self.merges]
-        pairs = np.zeros(1 << max(4, (2 * len(results)).bit_length()), dtype=np.uint64)
-        fill_pairs(pairs, left, right)
-        num_bytes = int((byte_ids >= 0).sum())
-        made = set(results) | set(byte_ids[byte_ids >= 0].tolist())
-        one_derivation = len(made) == len(results) + num_bytes and made | {self.vocab[s] for s in specials} == set(
-            range(len(tokens))
-        )
+        pairs = pair_table(left, right)
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         values = np.frombuffer(b"".join(tokens) + b"\0", dtype=np.uint8)
         merges = MergeTables(
@@ -125,12 +121,12 @@ class Tokenizer:
             np.array(results, dtype=np.int32),
             values,
             offsets,
-            one_derivation,
         )
         if self.encoder == "merge":
             return Encoder(MERGE, merges, VocabularyTrie(np.zeros((0, 4), dtype=np.int32), 0))
         is_text = np.ones(len(tokens), dtype=bool)
         is_text[[self.vocab[special] for special in specials]] = False
+        is_text[results] = True  # and so may what merges make, whatever else it is
         is_text[byte_ids[byte_ids >= 0]] = True  # a special token may be spelled like a byte, which text needs
         return Encoder(_MODES[self.encoder], merges, build_trie(values, offsets, is_text))
 
@@ -162,7 +158,13 @@ class Tokenizer:
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added.
 
-        Threads may call it at the same time: each has a word cache of its own, of at most 100 MB.
+        Threads may call it at the same time: each has a word cache of its own, of at most 100 MB. Beyond it and the result
+        the memory is that of one slice of 8 MB, and of 4 bytes for each id (``fewest``: each byte) of the longest word.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The texts are no strings, or hold nulls.
         """
         array = _as_array(texts)
         id_stops = np.zeros(len(array) + 1, dtype=np.int64)
@@ -307,7 +309,7 @@ class Tokenizer:
 
     @staticmethod
     def from_json(text: str, options: dict[str, Any] | None = None, encoder: EncoderName = "merge") -> Tokenizer:
-        """From the text of a tokenizer.json, which says nothing of the encoder.
+        """From the text of a tokenizer.json, which says nothing of the encoder. Its truncation and padding are left aside.
 
         Raises
         ------
@@ -379,7 +381,7 @@ def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) 
         if not {left, right, left + right} <= vocab.keys():
             raise ArtifactError(f"its merge of {left!r} and {right!r} uses or makes a token that is not in its vocabulary")
     if len(vocab) > MOST_IDS or len(merges) > MOST_IDS:
-        raise ArtifactError(f"it has more than {MOST_IDS} ids or merges")
+        raise ArtifactError(f"it has more than {MOST_IDS:,} ids or merges")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
     return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, encoder, options)
@@ -421,6 +423,8 @@ def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
         except Exception as error:  # tokenizers raises plain Exception
             raise ArtifactError(f"{uri}: not a tokenizer.json that `tokenizers` can load: {error}") from error
         outside.encode_special_tokens = True
+        outside.no_truncation()
+        outside.no_padding()
         return ForeignTokenizer(outside)
 
 
@@ -433,9 +437,14 @@ def _grown(ids: NDArray[Any], size: int, room: int) -> NDArray[Any]:
 def _as_array(texts: Texts) -> pa.LargeStringArray:
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
-    if isinstance(texts, pa.Array):
-        return texts.cast(pa.large_string())
-    return pa.array(texts, type=pa.large_string())
+    if not isinstance(texts, pa.Array):
+        texts = pa.array(texts, type=pa.large_string())
+    kind = texts.type.value_type if pa.types.is_dictionary(texts.type) else texts.type
+    if not any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        raise TypeError(f"the texts are of the type {texts.type}; strings are expected")
+    if texts.null_count:
+        raise ValueError(f"{texts.null_count} of the texts are null; drop them first")
+    return texts.cast(pa.large_string())
 
 
 def _json_bytes(value: Any) -> bytes:

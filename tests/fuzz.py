@@ -98,9 +98,9 @@ _CLASSES = (
     "a", "b", "c", "s", "1", " ", r"\n", r"\.", "'", "é", "中", "[ab]", "[bc]", "[^a]", "[^ab]", r"[a-c\d]", r"[\r\n]",
     r"[^\s\p{L}\p{N}]", r"[^\r\n\p{L}\p{N}]", r"[\p{Lu}\p{Lt}]", r"[\p{Ll}\p{M}]", r"[\s\S]", r"\p{L}", r"\P{L}", r"\p{N}",
     r"\p{^N}", r"\p{Lu}", r"\p{Ll}", r"\p{M}", r"\p{P}", r"\p{S}", r"\p{Zs}", r"\p{Han}", r"\p{Greek}", r"\s", r"\S", r"\d",
-    r"\D", r"\w", r"\W", r"\x41", r"\u00e9", ".",
+    r"\D", "[a-]", "[-b]", "[!-&]", "[!-&&a]", r"\w", r"\W", r"\x41", r"\u00e9", ".",
 )  # fmt: skip
-_REPEATS = ("+", "*", "?", "+?", "*?", "??", "++", "*+", "?+", "{2}", "{1,3}", "{2,}", "{0,2}")
+_REPEATS = ("+", "*", "?", "+?", "*?", "??", "++", "*+", "?+", "{2}", "{1,3}", "{2,}", "{0,2}", "{1,3}+", "{1}")
 _CHECKS = (
     "$", r"\z", r"(?!\S)", r"(?=\s)", "(?=a)", "(?!b)", r"(?=[bc]|\z)", "(?= ?b)", r"(?!\s*1)", "(?=ab)", "(?!ab|c)",
     r"(?=a+\d)", r"(?=(?:\d{3})*(?!\d))", "(?=[ab]+$)",
@@ -127,7 +127,8 @@ class _Composer:
         # No repeat without a bound around another: a backtracking engine would need exponential time.
         items = ["".join(self.chance.choices(self.classes, k=self.chance.randint(1, 2))) for _ in range(2)]
         if self.chance.random() < 0.5:
-            return f"(?:{'|'.join(items)}){self.chance.choice(('+', '*', '+?', '{1,3}', '{2,}'))}"
+            stacked = self.chance.choice(("", "", "", "{2}", "{1}", "{1,2}"))
+            return f"(?:{'|'.join(items)}){stacked}{self.chance.choice(('+', '*', '+?', '{1,3}', '{2,}', '{1}'))}"
         return f"({'|'.join(item + self.chance.choice(('', '+', '*?')) for item in items)}){self.chance.choice(('', '?'))}"
 
     def check(self) -> str:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipeline import pretokenizer
 from pipeline.arrow import rows_of
-from pipeline.errors import ArtifactError, SpecError
+from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.kernels.split import SPAN
 from pipeline.pretokenizer import DIGITS, GPT2_REGEX, PRESETS, Pretokenizer
 from tests import reference, strategies
@@ -115,6 +115,12 @@ def test_a_regex_that_cannot_be_compiled_cuts_as_tokenizers(texts: list[str]) ->
     assert len(cutter.messages) == 1
     assert "(?<=" in cutter.messages[0]
     assert words_of(cutter, texts) == expected(cutter, texts)
+
+
+def test_a_document_that_the_outside_splitter_gives_up_on_is_an_error_of_the_data() -> None:
+    cut = Pretokenizer.custom(r"(?<!x)(?:a|aa)+b|\s")
+    with pytest.raises(DataError, match=r"a document of 60 bytes: the regex .* gives up on it \(.*retry-limit"):
+        list(cut.iter_words(rows_of(pa.array(["a" * 60]))))
 
 
 @given(strategies.texts, st.lists(st.sampled_from([GPT2_REGEX, LOOKBEHIND, r"\n+", r"[aeiou]", r"\p{N}"]), max_size=3))

@@ -243,7 +243,7 @@ def test_no_text_has_no_ids(texts: Any) -> None:
 
 @pytest.mark.parametrize("normalizer", ["none", "nfc", "lowercase"])
 def test_nulls_are_refused(normalizer: str) -> None:
-    with pytest.raises(ValueError, match="without nulls"):
+    with pytest.raises(ValueError, match="1 of the texts are null"):
         train_once(normalizer=normalizer).encode_batch(pa.array(["a", None, "é"]))
 
 
@@ -320,6 +320,10 @@ def test_a_special_token_that_text_can_spell_loses_no_text(encoder: Any, special
     trained = train_bpe(words, np.ones(2, dtype=np.int64), BpeOptions(vocab_size=300, special_tokens=(special,)))
     tokenizer = Tokenizer(trained.vocab, trained.merges, (special,), encoder=encoder)
     assert tokenizer.decode(tokenizer.encode("ab a abba")) == "ab a abba"
+    merged = dataclasses.replace(tokenizer, encoder="merge")
+    for text in ("ab", "abab", " a", "ab a abba"):
+        fewest = dataclasses.replace(tokenizer, encoder="fewest").encode(text)
+        assert len(fewest) <= min(len(tokenizer.encode(text)), len(merged.encode(text)))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -496,6 +500,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(b"\xff{}")
     with pytest.raises(ArtifactError, match=r"tokenizer\.json: cannot be read"):
         Tokenizer.load(tmp_path)
+
+
+def test_texts_that_are_no_strings_are_refused() -> None:
+    with pytest.raises(TypeError, match="of the type int64"):
+        train_once().encode_batch(pa.array([1, 2]))
 
 
 @pytest.mark.parametrize(("most", "kind"), [(420, Tokenizer), (419, ForeignTokenizer)])

@@ -5,13 +5,15 @@
 
 A kernel is compiled once per machine. Numba's own cache knows a kernel by its file alone, but its machine code contains
 that of the kernels it calls: after a change in one file, others would go on with the old code. So the code lies in a
-folder named after all the sources, and is saved under a lock: two workers that compile the same do it one after the other.
+folder named after all the sources. Who finds a kernel missing there compiles it under a lock; who waited for the lock finds
+it there.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from typing import Any
 import numba
 from filelock import FileLock
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.compiler_lock import global_compiler_lock
 
-_WITHOUT_JIT: bool = vars(numba.config)["DISABLE_JIT"]
+WITHOUT_JIT: bool = vars(numba.config)["DISABLE_JIT"]
 
 
 @functools.cache
@@ -40,16 +43,46 @@ class _KernelCache(FunctionCache):
         folder.mkdir(exist_ok=True)
         self._cache_path = str(folder)
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources_digest())
+        # One object for all kernels: whoever holds it compiles callees too. Always taken within Numba's own lock.
+        self.lock = FileLock(folder / "lock", is_singleton=True, thread_local=False)
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with FileLock(Path(self._cache_path, "lock")):
-            super().save_overload(sig, data)
+    def holds(self, signature: Any, target_context: Any) -> bool:
+        """Whether the code for a signature is there."""
+        target_context.refresh()
+        return self._index_key(signature, target_context.codegen()) in self._cache_file._load_index()
+
+
+def _keep(dispatcher: Any, cache: _KernelCache) -> None:
+    """Have a kernel's machine code loaded from the cache, and compiled by one process only."""
+    dispatcher._cache = cache
+    compile_now = dispatcher.compile
+
+    def compile_once(signature: Any) -> Any:
+        with global_compiler_lock:
+            if cache.holds(signature, dispatcher.targetctx):
+                return compile_now(signature)
+            with cache.lock:
+                return compile_now(signature)
+
+    dispatcher.compile = compile_once
+
+
+@functools.cache
+def _warn_of_no_cache() -> None:
+    warnings.warn(
+        f"every process compiles the kernels anew, half a minute each time: no folder beside {__file__} or in the home "
+        "folder can be written. Set NUMBA_CACHE_DIR to a folder that can be written",
+        stacklevel=2,
+    )
 
 
 def _compile(function: Callable[..., Any], **flags: Any) -> Callable[..., Any]:
     dispatcher: Any = numba.njit(nogil=True, **flags)(function)
-    if not _WITHOUT_JIT:
-        dispatcher._cache = _KernelCache(function)
+    if not WITHOUT_JIT:
+        try:
+            _keep(dispatcher, _KernelCache(function))
+        except (OSError, RuntimeError):  # Numba raises RuntimeError where it finds no folder
+            _warn_of_no_cache()
     return dispatcher  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,8 @@
 
 A word of up to 15 bytes is its own key; its ids, up to four, lie beside it in half a cache line. Longer words, and those of
 more ids, have their bytes and ids in arenas. When the table is half full, or an arena is full, the cache starts again,
-empty. Entries of a group of words are fetched together, so that memory works while keys are made.
+empty. Words go through in groups, in three passes: look all up, with new words put into free entries; encode the new ones
+together; copy the ids of all. So memory fetches many entries, and encodes many words, at the same time.
 
 Measured in ``benchmarks`` as *encode*.
 """
@@ -17,14 +18,19 @@ from numpy.typing import NDArray
 from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import trailing_zeros
 from pipeline.kernels.keys import LONG, fetch_entries, hash_lanes
-from pipeline.kernels.ranks import SCAN_SYMBOLS, MergeTables, merge_short_word, merge_word
+from pipeline.kernels.ranks import SCAN_SYMBOLS, MergeTables, merge_short_words, merge_word, new_scratch
 from pipeline.kernels.vocabulary import VocabularyTrie, fewest_word, greedy_word
 
 MERGE, GREEDY, FEWEST = 0, 1, 2
 """Modes of an encoder: by the ranks of the merges, the longest token first, the fewest tokens."""
 
-GROUP = 64
+GROUP = 256
+"""Words that go through together."""
+
 LONGEST_CACHED = 255
+
+_FETCHED = 64  # entries fetched at the same time
+_UNCACHED = np.uint64(2**64 - 1)  # in place of the entry of a longer word
 
 _IN_PLACE = 4  # ids that an entry has room for
 _IN_ARENA = np.uint64(15)  # in place of their number: they are in the arena
@@ -81,56 +87,120 @@ def _holds(entries, slot, low, high, text, start, length, arena):
 
 
 @njit
-def _encode_word(text, start, stop, encoder, ids, size, ranks):
+def _encode_word(text, start, stop, encoder, ids, size, scratch):
     if encoder.mode == GREEDY:
         return greedy_word(text, start, stop, encoder.trie, ids, size)
     if encoder.mode == FEWEST:
         return fewest_word(text, start, stop, encoder.trie, ids, size)
-    return merge_word(text, start, stop, encoder.merges, ids, size, ranks)
+    return merge_word(text, start, stop, encoder.merges, ids, size, scratch)
 
 
 @leaf
-def _remember(entries, arena, cached_ids, used, slot, low, high, text, start, length, ids, first, num_ids):
-    """Put a word and its ids into a free entry. If there is no room, all entries become free, and the word is not kept."""
-    if length > LONGEST_CACHED:
-        return
-    is_long = high >> _S56 == LONG
-    in_place = num_ids <= _IN_PLACE and not is_long
-    num_bytes = length + 1 if is_long else 0
-    num_placed = 0 if in_place else num_ids
-    if 2 * used[0] >= len(entries) or used[1] + num_bytes > len(arena) or used[2] + num_placed > len(cached_ids):
-        for i in range(len(entries)):
-            entries[i, 1] = 0
-        for i in range(len(used)):
-            used[i] = 0
-        return
-    used[0] += 1
-    entries[slot, 0] = low
-    if in_place:
-        entries[slot, 1] = high | np.uint64(num_ids) << _S60
+def _look_up(text, start, stops, cache, slots, missing, lows, highs):
+    """Find the entries of some words, and take free ones for new words, which then lack their ids.
+
+    ``slots [dtype=uint64]`` is filled with the entry of each word, ``missing [dtype=int64]`` with the new words. Returns how
+    many words were looked up before there was no room for another, and how many of them are new.
+    """
+    entries = cache.entries
+    arena = cache.arena
+    used = cache.used
+    mask = np.uint64(len(entries) - 1)
+    one = np.uint64(1)
+    num_missing = 0
+    ids_used = used[2]
+    for first in range(0, len(stops), _FETCHED):
+        fetched = min(_FETCHED, len(stops) - first)
+        fetch_entries(text, start, stops[first : first + fetched], entries, lows, highs, slots[first:])
+        for i in range(fetched):
+            stop = stops[first + i]
+            length = stop - start
+            low = lows[i]
+            high = highs[i]
+            slot = slots[first + i]
+            while entries[slot, 1] != 0 and not _holds(entries, slot, low, high, text, start, length, arena):
+                slot = (slot + one) & mask
+            slots[first + i] = slot
+            if entries[slot, 1] == 0:
+                is_long = high >> _S56 == LONG
+                num_bytes = length + 1 if is_long else 0
+                if length > LONGEST_CACHED or length > len(cache.ids) or num_bytes > len(arena):
+                    slots[first + i] = _UNCACHED
+                    start = stop
+                    continue
+                ids_used += length
+                place = used[1]
+                if 2 * used[0] >= len(entries) or place + num_bytes > len(arena) or ids_used > len(cache.ids):
+                    return first + i, num_missing
+                if is_long:
+                    arena[place] = length
+                    for at in range(length):
+                        arena[place + 1 + at] = text[start + at]
+                    high = _LONG_ENTRY << _S56 | np.uint64(place)
+                used[0] += 1
+                used[1] += num_bytes
+                entries[slot, 0] = low
+                entries[slot, 1] = high
+                missing[num_missing] = first + i
+                num_missing += 1
+            start = stop
+    return len(stops), num_missing
+
+
+@leaf
+def _remember(cache, slot, ids, num_ids):
+    """Put the ids of a new word, ``ids[:num_ids]``, into its entry."""
+    entries = cache.entries
+    if num_ids <= _IN_PLACE and entries[slot, 1] >> _S56 != _LONG_ENTRY:
+        entries[slot, 1] |= np.uint64(num_ids) << _S60
         for i in range(2):
             lane = np.uint64(0)
             if 2 * i < num_ids:
-                lane = np.uint64(ids[first + 2 * i])
+                lane = np.uint64(ids[2 * i])
             if 2 * i + 1 < num_ids:
-                lane |= np.uint64(ids[first + 2 * i + 1]) << _S32
+                lane |= np.uint64(ids[2 * i + 1]) << _S32
             entries[slot, 2 + i] = lane
         return
-    place = used[2]
+    place = cache.used[2]
     for i in range(num_ids):
-        cached_ids[place + i] = ids[first + i]
-    used[2] += num_ids
+        cache.ids[place + i] = ids[i]
+    cache.used[2] += num_ids
+    entries[slot, 1] |= _IN_ARENA << _S60
     entries[slot, 2] = np.uint64(place)
     entries[slot, 3] = np.uint64(num_ids)
-    if not is_long:
-        entries[slot, 1] = high | _IN_ARENA << _S60
-        return
-    place = used[1]
-    arena[place] = length
-    for i in range(length):
-        arena[place + 1 + i] = text[start + i]
-    used[1] += num_bytes
-    entries[slot, 1] = _LONG_ENTRY << _S56 | np.uint64(place)
+
+
+@leaf
+def _forget(cache):
+    """All entries become free."""
+    for i in range(len(cache.entries)):
+        cache.entries[i, 1] = 0
+    for i in range(len(cache.used)):
+        cache.used[i] = 0
+
+
+@njit
+def _encode_missing(text, start, stops, missing, encoder, cache, slots, more):
+    """Encode new words: short ones by merges together, others one by one; ``more`` has room for the ids of any of them."""
+    starts_short = np.empty(len(missing), dtype=np.int64)
+    stops_short = np.empty(len(missing), dtype=np.int64)
+    slots_short = np.empty(len(missing), dtype=np.uint64)
+    scratch = new_scratch()
+    num_short = 0
+    for word in missing:
+        word_start = start if word == 0 else stops[word - 1]
+        if encoder.mode == MERGE and stops[word] - word_start <= SCAN_SYMBOLS:
+            starts_short[num_short] = word_start
+            stops_short[num_short] = stops[word]
+            slots_short[num_short] = slots[word]
+            num_short += 1
+        else:
+            _remember(cache, slots[word], more, _encode_word(text, word_start, stops[word], encoder, more, 0, scratch))
+    ids = np.empty((num_short, SCAN_SYMBOLS), dtype=np.int32)
+    sizes = np.empty(num_short, dtype=np.int64)
+    merge_short_words(text, starts_short, stops_short, num_short, encoder.merges, scratch, ids, sizes)
+    for word in range(num_short):
+        _remember(cache, slots_short[word], ids[word], sizes[word])
 
 
 @njit
@@ -179,45 +249,31 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     int
         How many ids there are.
     """
-    entries = cache.entries
-    arena = cache.arena
-    cached_ids = cache.ids
-    used = cache.used
-    by_merges = encoder.mode == MERGE
-    byte_ids = encoder.merges.byte_ids
-    pairs = encoder.merges.pairs
-    byte_pairs = encoder.merges.byte_pairs
-    results = encoder.merges.results
-    mask = np.uint64(len(entries) - 1)
-    one = np.uint64(1)
-    lows = np.empty(GROUP, dtype=np.uint64)
-    highs = np.empty(GROUP, dtype=np.uint64)
     slots = np.empty(GROUP, dtype=np.uint64)
-    ranks = np.empty(SCAN_SYMBOLS + 1, dtype=np.int32)
+    missing = np.empty(GROUP, dtype=np.int64)
+    lows = np.empty(_FETCHED, dtype=np.uint64)
+    highs = np.empty(_FETCHED, dtype=np.uint64)
+    entries = cache.entries
+    cached_ids = cache.ids
+    scratch = new_scratch()
     size = 0
     doc = 0
-    for first in range(0, len(stops), GROUP):
-        group = min(GROUP, len(stops) - first)
-        fetch_entries(text, start, stops[first : first + group], entries, lows, highs, slots)
-        for i in range(group):
-            stop = stops[first + i]
+    word = 0
+    while word < len(stops):
+        group = stops[word : word + GROUP]
+        num_words, num_missing = _look_up(text, start, group, cache, slots, missing, lows, highs)
+        if num_words == 0:
+            _forget(cache)
+        if num_missing > 0:
+            _encode_missing(text, start, group, missing[:num_missing], encoder, cache, slots, ids[size:])
+        for i in range(num_words):
             while doc < len(doc_stops) and doc_stops[doc] <= start:
                 doc_sizes[doc] = size
                 doc += 1
-            low = lows[i]
-            high = highs[i]
             slot = slots[i]
-            length = stop - start
-            while entries[slot, 1] != 0 and not _holds(entries, slot, low, high, text, start, length, arena):
-                slot = (slot + one) & mask
-            if entries[slot, 1] == 0:
-                old = size
-                if by_merges and length <= SCAN_SYMBOLS:
-                    size = merge_short_word(text, start, stop, byte_ids, pairs, byte_pairs, results, ids, size, ranks)
-                else:
-                    size = _encode_word(text, start, stop, encoder, ids, size, ranks)
-                _remember(entries, arena, cached_ids, used, slot, low, high, text, start, length, ids, old, size - old)
-                start = stop
+            if slot == _UNCACHED:
+                size = _encode_word(text, start, group[i], encoder, ids, size, scratch)
+                start = group[i]
                 continue
             third = entries[slot, 2]
             fourth = entries[slot, 3]
@@ -233,7 +289,8 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
                 for j in range(np.int64(fourth)):
                     ids[size + j] = cached_ids[place + j]
                 size += np.int64(fourth)
-            start = stop
+            start = group[i]
+        word += num_words
     while doc < len(doc_stops):
         doc_sizes[doc] = size
         doc += 1

@@ -150,13 +150,17 @@ def _spells(a, b, left_of, right_of, byte_of, wanted, stack):
 
 
 @njit
-def _initial_pairs(cells, counts, num_ids):
+def _initial_pairs(cells, counts, byte_of):
     """Every pair of adjacent symbols: ids, count, and its positions as a range of the arena, ascending."""
-    slots = np.full(num_ids * num_ids, -1, dtype=np.int32)
-    sizes = np.zeros(num_ids * num_ids, dtype=np.int64)
+    slots = np.full(65_536, -1, dtype=np.int32)  # by the two bytes: ids may be many, where there are special tokens
+    sizes = np.zeros(65_536, dtype=np.int64)
+    id_of = np.empty(256, dtype=np.int32)
+    for token in range(len(byte_of)):
+        if byte_of[token] >= 0:
+            id_of[byte_of[token]] = token
     for at in range(1, len(cells) - 1):
         if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
-            sizes[_id(cells[at]) * num_ids + _id(cells[at + 1])] += 1
+            sizes[byte_of[_id(cells[at])] << 8 | byte_of[_id(cells[at + 1])]] += 1
     num_pairs = 0
     num_positions = np.int64(0)
     for key in range(len(sizes)):
@@ -173,15 +177,15 @@ def _initial_pairs(cells, counts, num_ids):
     for key in range(len(sizes)):
         slot = slots[key]
         if slot >= 0:
-            left[slot] = key // num_ids
-            right[slot] = key % num_ids
+            left[slot] = id_of[key >> 8]
+            right[slot] = id_of[key & 0xFF]
             starts[slot] = start
             start += sizes[key]
     # Three times the room: to grow would hold both copies, and memory that is not touched is not used.
     positions = np.empty(3 * num_positions, dtype=np.int32)
     for at in range(1, len(cells) - 1):
         if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
-            slot = slots[_id(cells[at]) * num_ids + _id(cells[at + 1])]
+            slot = slots[byte_of[_id(cells[at])] << 8 | byte_of[_id(cells[at + 1])]]
             positions[starts[slot] + lengths[slot]] = at
             lengths[slot] += 1
             pair_counts[slot] += _weight(cells[at], counts)
@@ -235,9 +239,10 @@ def learn_merges(
         A pair that arises during training is skipped unless its length in bytes is *below* this (the rule of
         ``tokenizers``); 0 for no limit.
     byte_of
-        The byte an initial id stands for. ``[shape=(num_ids,), dtype=int64]``
+        The byte an initial id stands for, or -1. ``[shape=(num_ids,), dtype=int64]``
     special_ids, special_values, special_offsets
-        Special tokens whose bytes a merge might spell: such a merge yields the special's id, not a new one.
+        Special tokens whose bytes a merge might spell: such a merge yields the special's id, not a new one. Ascending by
+        their number of bytes.
 
     Returns
     -------
@@ -250,7 +255,7 @@ def learn_merges(
     ones included. Then ``(a, b)`` and ``(aa, a)`` occur twice each, and ``(a, b)`` has the smaller left id. Then
     ``(aa, ab)``, twice.
     """
-    left, right, pair_counts, starts, lengths, positions, used_positions = _initial_pairs(cells, counts, num_ids)
+    left, right, pair_counts, starts, lengths, positions, used_positions = _initial_pairs(cells, counts, byte_of)
     num_pairs = len(left)
 
     heap_counts = np.empty(max(2 * num_pairs, 16), dtype=np.int64)
@@ -267,6 +272,7 @@ def learn_merges(
     left_of = np.full(most, -1, dtype=np.int32)
     right_of = np.full(most, -1, dtype=np.int32)
     length_of = np.ones(most, dtype=np.int64)
+    special_lengths = np.diff(special_offsets)
     stack = np.empty(most + 2, dtype=np.int32)
 
     # Of each new token: what stands to its left and right, by neighbour id.
@@ -308,9 +314,9 @@ def learn_merges(
 
         new = num_ids
         length = length_a + length_of[b]
-        for i in range(len(special_ids)):
+        for i in range(np.searchsorted(special_lengths, length), np.searchsorted(special_lengths, length + 1)):
             wanted = special_values[special_offsets[i] : special_offsets[i + 1]]
-            if len(wanted) == length and _spells(a, b, left_of, right_of, byte_of, wanted, stack):
+            if _spells(a, b, left_of, right_of, byte_of, wanted, stack):
                 new = special_ids[i]
         left_of[new] = a
         right_of[new] = b

@@ -1,4 +1,4 @@
-"""Rows of unequal length: where lines start, and rows in another order."""
+"""Rows of unequal length: where lines start, and ranges side by side."""
 
 from __future__ import annotations
 
@@ -6,28 +6,6 @@ import numpy as np
 
 from pipeline.kernels._jit import njit
 from pipeline.kernels._llvm import BLOCK, range_mask, trailing_zeros
-
-
-@njit
-def gather_rows(values, offsets, order):
-    """The rows ``order [dtype=int64]`` names, in that order.
-
-    ``values`` between ``offsets [shape=(n + 1,), dtype=int64]``; returns values and offsets of the result.
-
-    Examples
-    --------
-    Rows ``[1, 2], [3]`` in order ``1, 0, 1``: values 3, 1, 2, 3, offsets 0, 1, 3, 4.
-    """
-    new_offsets = np.zeros(len(order) + 1, dtype=np.int64)
-    for i in range(len(order)):
-        new_offsets[i + 1] = new_offsets[i] + offsets[order[i] + 1] - offsets[order[i]]
-    result = np.empty(new_offsets[-1], dtype=values.dtype)
-    for i in range(len(order)):
-        new_start = np.uintp(new_offsets[i])
-        start = np.uintp(offsets[order[i]])
-        for at in range(np.uintp(new_offsets[i + 1] - new_offsets[i])):  # unsigned: LLVM copies many at a time
-            result[new_start + at] = values[start + at]
-    return result, new_offsets
 
 
 @njit

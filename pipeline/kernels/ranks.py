@@ -1,11 +1,12 @@
 """Merge the bytes of a word by ranks: the pair of lowest rank first, the leftmost of equals.
 
-Short words run the textbook loop, which scans for the lowest rank; words of more than ``SCAN_SYMBOLS`` bytes use a heap of
-(rank, position). A word longer than ``CHUNK_BYTES`` is cut into chunks that are encoded apart and joined at verified seams:
-if the two tokens at a seam stay apart when encoded together, the concatenation is the exact encoding; if not, the
-neighbourhood is encoded again, wider, until it is. (Every token of a trained vocabulary has one derivation, so a sequence
-is the encoding of its bytes iff each adjacent pair is: the observation behind GitHub's ``rust-gems/bpe``.) So a document of
-any length without a blank costs linear time and constant extra memory.
+Words of up to ``SCAN_SYMBOLS`` bytes run the textbook loop, which scans for the lowest rank, without a branch that depends
+on what is found; several words take turns, so that one merges while the others wait for memory. A longer word is cut into
+such pieces, joined at verified seams: if the two tokens at a seam stay apart when encoded together, the concatenation is
+the exact encoding; if not, the neighbourhood is encoded again, wider, until it is. (The merges of a text, seen from one part
+of it, are those of the part alone until the first that crosses its ends; so if the pieces T1 T2 and T2 T3 encode to just
+these tokens, T1 T2 T3 does. The observation is that of GitHub's ``rust-gems/bpe``.) So a word of any length costs linear
+time, but where merges cascade over more than ``SCAN_SYMBOLS`` bytes: there a heap of (rank, position) takes over.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels._llvm import trailing_zeros
+from pipeline.kernels._llvm import LANES, PREFIXES, leading_zeros, least_lane, prefix_mask, trailing_zeros
 
 SCAN_SYMBOLS = 48
-CHUNK_BYTES = 4096
+TOGETHER = 8
+"""Short words that take turns."""
+
 NO_RANK = np.int32(2**31 - 1)
-MOST_IDS = 1 << 21
+MOST_IDS = (1 << 21) - 1
 """Ids, and merges, that a pair table can hold."""
+
+_NOBODY = np.int32(MOST_IDS)  # an id that belongs to no pair
+_AT_BITS = np.uint32(6)
+_AT = np.uint32(63)
+_NO_KEY = np.uint32(2**32 - 64)
 
 _ID_BITS = np.uint64(21)
 _RANK_BITS = np.uint64(22)
@@ -34,12 +42,11 @@ class MergeTables(NamedTuple):
     """A vocabulary as the encoder needs it.
 
     ``byte_ids [shape=(256,), dtype=int32]``: id of each byte, or -1 if it has none (such bytes are left out).
-    ``pairs [shape=(capacity,), dtype=uint64]``: open addressing; from the top 21 bits the left id, 21 the right id, 22 the
-    rank plus one. So small that it stays in the second-level cache.
+    ``pairs [shape=(capacity + PREFIXES,), dtype=uint64]``: open addressing, the first entries once more behind the last, so
+    that ``PREFIXES`` can be looked at together; from the top 21 bits the left id, 21 the right id, 22 the rank plus one.
     ``byte_pairs [shape=(65536,), dtype=int32]``: the rank of ``byte << 8 | byte``, or ``NO_RANK``.
     ``results [shape=(n_merges,), dtype=int32]``: the id that each merge makes.
     ``token_values [dtype=uint8]``, ``token_offsets [dtype=int64]``: the bytes of each id.
-    ``one_derivation``: every token is made by exactly one merge, so that long words may be cut into chunks.
     """
 
     byte_ids: NDArray[np.int32]
@@ -48,41 +55,46 @@ class MergeTables(NamedTuple):
     results: NDArray[np.int32]
     token_values: NDArray[np.uint8]
     token_offsets: NDArray[np.int64]
-    one_derivation: bool
 
 
 @leaf
 def _pair_slot(key, pairs):
-    return key * _K1 >> np.uint64(64 - trailing_zeros(np.uint64(len(pairs))))
+    return key * _K1 >> np.uint64(leading_zeros(np.uint64(len(pairs))) + 1)
 
 
 @njit
-def fill_pairs(pairs, left, right):
-    """Enter merges, by rank, into an empty pair table. A pair given twice keeps its later rank, as in ``tokenizers``."""
-    mask = np.uint64(len(pairs) - 1)
+def pair_table(left, right):
+    """The ``pairs`` of ``MergeTables`` for merges by rank. A pair given twice keeps its later rank, as in ``tokenizers``."""
     one = np.uint64(1)
+    capacity = 16
+    while capacity < 2 * len(left):
+        capacity *= 2
+    mask = np.uint64(capacity - 1)
+    pairs = np.zeros(capacity + PREFIXES, dtype=np.uint64)
     for rank in range(len(left)):
         key = np.uint64(left[rank]) << _ID_BITS | np.uint64(right[rank])
         slot = _pair_slot(key, pairs)
         while pairs[slot] != 0 and pairs[slot] >> _RANK_BITS != key:
             slot = (slot + one) & mask
         pairs[slot] = key << _RANK_BITS | np.uint64(rank + 1)
+    pairs[capacity:] = pairs[:PREFIXES]
+    return pairs
 
 
 @leaf
 def _find_rank(pairs, left, right):
     """The rank of a pair, or ``NO_RANK``."""
-    mask = np.uint64(len(pairs) - 1)
-    one = np.uint64(1)
     key = np.uint64(left) << _ID_BITS | np.uint64(right)
-    slot = _pair_slot(key, pairs)
+    slot = np.uintp(_pair_slot(key, pairs))
+    mask = np.uintp(len(pairs) - PREFIXES - 1)
     while True:
-        found = pairs[slot]
-        if found == 0:  # before the comparison: the pair (0, 0) has the key 0
-            return NO_RANK
-        if found >> _RANK_BITS == key:
-            return np.int32(found & _RANK) - np.int32(1)
-        slot = (slot + one) & mask
+        empty = prefix_mask(pairs, slot, np.uint64(0), np.uint64(0))
+        found = prefix_mask(pairs, slot, key, _RANK_BITS) & ~empty
+        if found | empty != 0:
+            break
+        slot = (slot + np.uintp(PREFIXES)) & mask
+    rank = np.int32(pairs[slot + np.uintp(trailing_zeros(found | empty))] & _RANK)
+    return NO_RANK if found == 0 else rank - np.int32(1)
 
 
 @njit
@@ -96,32 +108,154 @@ def ranks_of_bytes(pairs, byte_ids):
     return result
 
 
-@leaf
-def _merge_short(ids, first, size, pairs, results, ranks):
-    """Merge ``ids[first:first + size]`` in place by scanning for the lowest rank; returns the new size.
+class Scratch(NamedTuple):
+    """What short words are merged in, a row of ``LANES`` places for each of the ``TOGETHER``.
 
-    ``ranks``: those of each two neighbours; used up.
+    Symbols stay where they are, in the places 1 to n of ``tokens [dtype=int32]``, between two that belong to no pair; a bit
+    of ``alive [shape=(TOGETHER,), dtype=uint64]`` is set for each place that still holds one. ``keys [dtype=uint32]`` at
+    place i: rank of the pair of i and the next symbol alive, above ``i`` itself; ``_NO_KEY`` or more for no merge.
+    ``sizes``, ``words``, ``rows`` ``[shape=(TOGETHER,), dtype=int64]``: of a row, n and its word; the rows at work.
     """
-    while size > 1:
-        best = 0
-        lowest = ranks[0]
-        for i in range(1, size - 1):
-            if ranks[i] < lowest:
-                lowest = ranks[i]
-                best = i
-        if lowest == NO_RANK:
-            break
-        at = first + best
-        ids[at] = results[lowest]
-        size -= 1
-        for i in range(best + 1, size):
-            ids[first + i] = ids[first + i + 1]
-            ranks[i] = ranks[i + 1]
-        if best > 0:
-            ranks[best - 1] = _find_rank(pairs, ids[at - 1], ids[at])
-        if best < size - 1:
-            ranks[best] = _find_rank(pairs, ids[at], ids[at + 1])
-    return size
+
+    tokens: NDArray[np.int32]
+    keys: NDArray[np.uint32]
+    alive: NDArray[np.uint64]
+    sizes: NDArray[np.int64]
+    words: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+@njit
+def new_scratch():
+    """An empty ``Scratch``."""
+    return Scratch(
+        np.full(TOGETHER * LANES, _NOBODY, dtype=np.int32),
+        np.full(TOGETHER * LANES, _NO_KEY, dtype=np.uint32),
+        np.zeros(TOGETHER, dtype=np.uint64),
+        np.zeros(TOGETHER, dtype=np.int64),
+        np.zeros(TOGETHER, dtype=np.int64),
+        np.zeros(TOGETHER, dtype=np.int64),
+    )
+
+
+@leaf
+def _key(rank, at):
+    return np.uint32(np.uint32(rank) << _AT_BITS | np.uint32(at))
+
+
+@leaf
+def _ready(scratch, row, size):
+    """The symbols and keys of a word are in place."""
+    scratch.keys[row * LANES] = _NO_KEY
+    scratch.tokens[row * LANES + size + 1] = _NOBODY
+    scratch.alive[row] = (np.uint64(1) << np.uint64(size + 2)) - np.uint64(1)
+    scratch.sizes[row] = size
+
+
+@leaf
+def _merge_once(tokens, keys, alive, row, pairs, results):
+    """One merge of the word in a row; False if there is none left. A merge moves no symbol but the two."""
+    one = np.uint64(1)
+    base = np.uintp(row * LANES)
+    lowest = least_lane(keys, base)
+    if lowest >= _NO_KEY:
+        return False
+    here = alive[row]
+    at = np.uint64(lowest & _AT)
+    above = here & ~((np.uint64(2) << at) - one)
+    gone = np.uintp(trailing_zeros(above))
+    above &= above - one
+    after = np.uintp(trailing_zeros(above))
+    before = np.uintp(63 - leading_zeros(here & ((one << at) - one)))
+    alive[row] = here & ~(one << gone)
+    token = results[lowest >> _AT_BITS]
+    tokens[base + at] = token
+    keys[base + gone] = _NO_KEY
+    keys[base + before] = _key(_find_rank(pairs, tokens[base + before], token), before)
+    keys[base + at] = _key(_find_rank(pairs, token, tokens[base + after]), at)
+    return True
+
+
+@leaf
+def _take(scratch, row, ids, num_ids):
+    """Append to ``ids[:num_ids]`` the symbols left in a row; returns the new number."""
+    one = np.uint64(1)
+    left = scratch.alive[row] & ~(one << np.uint64(scratch.sizes[row] + 1))
+    left &= left - one
+    while left != 0:
+        ids[num_ids] = scratch.tokens[row * LANES + trailing_zeros(left)]
+        num_ids += 1
+        left &= left - one
+    return num_ids
+
+
+@leaf
+def _spell(text, start, stop, tables, scratch, row):
+    """Put the bytes of a word in a row, those without an id left out."""
+    byte_ids = tables.byte_ids
+    byte_pairs = tables.byte_pairs
+    tokens = scratch.tokens
+    keys = scratch.keys
+    base = row * LANES
+    size = 0
+    last = np.uintp(0)
+    for at in range(start, stop):
+        byte = np.uintp(text[at])
+        token = byte_ids[byte]
+        if token >= 0:
+            keys[base + size] = _key(byte_pairs[last << np.uintp(8) | byte], size)
+            size += 1
+            tokens[base + size] = token
+            last = byte
+    _ready(scratch, row, size)
+
+
+@leaf
+def merge_short_words(text, starts, stops, num_words, tables, scratch, ids, sizes):
+    """The ids of some words of at most ``SCAN_SYMBOLS`` bytes each.
+
+    Parameters
+    ----------
+    text
+        ``[dtype=uint8]``
+    starts, stops
+        Where each word starts and stops. ``[dtype=int64]``, ``num_words`` of each are looked at.
+    tables
+        The vocabulary.
+    scratch
+        Of ``new_scratch``.
+    ids, sizes
+        Filled: row i with the ids of word i, and their number.
+        ``[shape=(n_words, SCAN_SYMBOLS), dtype=int32]``, ``[shape=(n_words,), dtype=int64]``
+    """
+    tokens = scratch.tokens
+    keys = scratch.keys
+    alive = scratch.alive
+    rows = scratch.rows
+    pairs = tables.pairs
+    results = tables.results
+    num_rows = min(TOGETHER, num_words)
+    for row in range(num_rows):
+        rows[row] = row
+        scratch.words[row] = row
+        _spell(text, starts[row], stops[row], tables, scratch, row)
+    next_word = num_rows
+    while num_rows > 0:
+        turn = 0
+        while turn < num_rows:
+            row = rows[turn]
+            if _merge_once(tokens, keys, alive, row, pairs, results):
+                turn += 1
+                continue
+            word = scratch.words[row]
+            sizes[word] = _take(scratch, row, ids[word], 0)
+            if next_word < num_words:
+                scratch.words[row] = next_word
+                _spell(text, starts[next_word], stops[next_word], tables, scratch, row)
+                next_word += 1
+            else:
+                num_rows -= 1
+                rows[turn] = rows[num_rows]
 
 
 @njit
@@ -205,13 +339,25 @@ def _pop(heap, size):
     return size
 
 
+@leaf
+def _merge_row(scratch, pairs, results):
+    """All merges of the word in the first row."""
+    while _merge_once(scratch.tokens, scratch.keys, scratch.alive, 0, pairs, results):
+        pass
+
+
 @njit
-def _merge(ids, size, pairs, results, ranks):
+def _merge(ids, size, pairs, results, scratch):
+    """Merge ``ids[:size]`` in place; returns the new size."""
     if size > SCAN_SYMBOLS:
         return _merge_long(ids, size, pairs, results)
-    for i in range(size - 1):
-        ranks[i] = _find_rank(pairs, ids[i], ids[i + 1])
-    return _merge_short(ids, 0, size, pairs, results, ranks)
+    for i in range(size):
+        scratch.tokens[i + 1] = ids[i]
+        if i > 0:
+            scratch.keys[i] = _key(_find_rank(pairs, ids[i - 1], ids[i]), i)
+    _ready(scratch, 0, size)
+    _merge_row(scratch, pairs, results)
+    return _take(scratch, 0, ids, 0)
 
 
 @leaf
@@ -225,7 +371,7 @@ def _spell_into(tables, tokens, start, stop, buffer, size):
 
 
 @njit
-def _join(tables, ids, seam, size, ranks):
+def _join(tables, ids, seam, size, scratch):
     """Make ``ids[:size]`` exact where ``ids[:seam]`` and ``ids[seam:size]`` each are; returns the new size."""
     reach = 1
     while 0 < seam < size:
@@ -236,7 +382,7 @@ def _join(tables, ids, seam, size, ranks):
             num_bytes += tables.token_offsets[ids[i] + 1] - tables.token_offsets[ids[i]]
         buffer = np.empty(num_bytes, dtype=np.int32)
         _spell_into(tables, ids, start, stop, buffer, 0)
-        joined = _merge(buffer, num_bytes, tables.pairs, tables.results, ranks)
+        joined = _merge(buffer, num_bytes, tables.pairs, tables.results, scratch)
         # The outermost tokens must have come out as they were (or be the word's own ends): then the seams beside them hold.
         left_holds = start == 0 or buffer[0] == ids[start]
         right_holds = stop == size or buffer[joined - 1] == ids[stop - 1]
@@ -254,36 +400,8 @@ def _join(tables, ids, seam, size, ranks):
     return size
 
 
-@leaf
-def merge_short_word(text, start, stop, byte_ids, pairs, byte_pairs, results, ids, first, ranks):
-    """As ``merge_word``, of a word of at most ``SCAN_SYMBOLS`` bytes, with the arrays themselves; ``first`` is the size."""
-    size = 0
-    last = np.int64(0)
-    for at in range(start, stop):
-        byte = np.int64(text[at])
-        token = byte_ids[byte]
-        if token >= 0:
-            ids[first + size] = token
-            if size > 0:
-                ranks[size - 1] = byte_pairs[last << 8 | byte]
-            last = byte
-            size += 1
-    return first + _merge_short(ids, first, size, pairs, results, ranks)
-
-
 @njit
-def _merge_chunk(text, start, stop, tables, ids, size, ranks):
-    first = size
-    for at in range(start, stop):
-        token = tables.byte_ids[text[at]]
-        if token >= 0:
-            ids[size] = token
-            size += 1
-    return first + _merge(ids[first:size], size - first, tables.pairs, tables.results, ranks)
-
-
-@njit
-def merge_word(text, start, stop, tables, ids, size, ranks):
+def merge_word(text, start, stop, tables, ids, size, scratch):
     """Append the ids of one word.
 
     Parameters
@@ -294,8 +412,8 @@ def merge_word(text, start, stop, tables, ids, size, ranks):
         The vocabulary.
     ids, size
         Ids go to ``ids[size:]``, which has room for one a byte. ``[dtype=int32]``
-    ranks
-        Scratch. ``[shape=(SCAN_SYMBOLS + 1,), dtype=int32]``
+    scratch
+        Of ``new_scratch``.
 
     Returns
     -------
@@ -306,15 +424,12 @@ def merge_word(text, start, stop, tables, ids, size, ranks):
     --------
     With the merges (a, b) and (ab, c), in this order, ``abcab`` is cut into ``abc`` and ``ab``.
     """
-    if stop - start <= SCAN_SYMBOLS:
-        return merge_short_word(
-            text, start, stop, tables.byte_ids, tables.pairs, tables.byte_pairs, tables.results, ids, size, ranks
-        )
-    if stop - start <= CHUNK_BYTES or not tables.one_derivation:
-        return _merge_chunk(text, start, stop, tables, ids, size, ranks)
-    first = size
-    for at in range(start, stop, CHUNK_BYTES):
-        seam = size
-        size = _merge_chunk(text, at, min(at + CHUNK_BYTES, stop), tables, ids, size, ranks)
-        size = first + _join(tables, ids[first:], seam - first, size - first, ranks)
-    return size
+    word = ids[size:]
+    num_ids = 0
+    for at in range(start, stop, SCAN_SYMBOLS):
+        seam = num_ids
+        _spell(text, at, min(at + SCAN_SYMBOLS, stop), tables, scratch, 0)
+        _merge_row(scratch, tables.pairs, tables.results)
+        num_ids = _take(scratch, 0, word, num_ids)
+        num_ids = _join(tables, word, seam, num_ids, scratch)
+    return size + num_ids

@@ -13,12 +13,13 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.arrow import Rows, batches_by_group, binary_array
+from pipeline.errors import StorageError
 from pipeline.kernels.count import WordTable, count_words, export_words, rehash_into
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import WORD_COUNTS
 
 MAX_TABLE_BYTES = 512 << 20
-"""A table that would grow beyond it is spilled; about eight million distinct words."""
+"""A table whose entries or long words would need more is spilled; room for eight million distinct words."""
 
 
 def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
@@ -30,7 +31,8 @@ def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
 class WordCounter:
     """Adds up the words of batch after batch.
 
-    Memory: 64 bytes a distinct word, and the bytes of those over 15, up to ``max_table_bytes``. Then all words so far go to
+    Memory: 64 to 128 bytes a distinct word, half as much again while the table grows, and the bytes of words over 15; up to
+    ``max_table_bytes`` for entries and as much for bytes. Then all words so far go to
     a file in the scratch space (``TMPDIR``), a run, and counting starts again, empty; ``partitions`` adds the runs up, one
     partition at a time. A word's partition depends on its bytes alone, so the counts are the same with any limit.
     """
@@ -61,7 +63,7 @@ class WordCounter:
         entries, arena, used = self._table
         capacity = len(entries) * (2 if used[0] >= len(entries) // 2 else 1)
         arena_bytes = max(2 * len(arena), int(used[1]) + next_bytes) if used[1] + next_bytes > len(arena) else len(arena)
-        if used[0] and capacity * entries[0].nbytes + arena_bytes > self._max_table_bytes:
+        if used[0] and max(capacity * entries[0].nbytes, arena_bytes) > self._max_table_bytes:
             self._spill()
             return
         if arena_bytes > len(arena):
@@ -73,16 +75,25 @@ class WordCounter:
             rehash_into(entries, self._table.entries)
 
     def _spill(self) -> None:
-        if not self._runs:
-            self._scratch = Path(tempfile.mkdtemp(prefix="tokenmill-count-"))
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-        run = self._scratch / f"{len(self._runs)}.arrow"
-        with pa.ipc.new_file(str(run), WORD_COUNTS) as writer:
-            for batch in self._table_partitions():
-                writer.write_batch(batch)
+        try:
+            if not self._runs:
+                self._scratch = Path(tempfile.mkdtemp(prefix="tokenmill-count-"))
+                weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+            run = self._scratch / f"{len(self._runs)}.arrow"
+            with pa.ipc.new_file(str(run), WORD_COUNTS) as writer:
+                for batch in self._table_partitions():
+                    writer.write_batch(batch)
+        except OSError as error:
+            raise StorageError(
+                f"{tempfile.gettempdir()}: cannot keep {self._table.used[0]:,} counted words there: "
+                f"{error.strerror or error}. Set TMPDIR to a folder with more room"
+            ) from error
         self._runs.append(run)
+        arena = self._table.arena
+        if arena.nbytes > self._max_table_bytes:  # it grew for one word
+            arena = np.empty(1 << 20, dtype=np.uint8)
         self._table.entries[:] = 0
-        self._table.used[:] = 0
+        self._table = WordTable(self._table.entries, arena, np.zeros(2, dtype=np.int64))
 
     def _table_partitions(self) -> Iterator[pa.RecordBatch]:
         values, offsets, counts, partitions = export_words(self._table, self._num_partitions)

@@ -83,6 +83,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
 
     formable = [to_bytes(t) for t in options.special_tokens if len(t) > 1 and all(c in BYTE_OF_CHAR for c in t)]
+    formable.sort(key=len)
     special_ids = np.array([vocab[to_chars(token)] for token in formable], dtype=np.int64)
     counts = np.ascontiguousarray(counts, dtype=np.int64)
     pairs, merge_counts, results = learn_merges(

@@ -22,7 +22,7 @@ from pipeline.kernels.encode import (
     move_entries,
 )
 from pipeline.kernels.keys import PADDING, key_lanes
-from pipeline.kernels.ranks import MergeTables, fill_pairs, ranks_of_bytes
+from pipeline.kernels.ranks import MergeTables, pair_table, ranks_of_bytes
 from pipeline.kernels.vocabulary import build_trie
 from tests import reference, strategies
 
@@ -42,12 +42,11 @@ def tokens_of(merges: Merges) -> list[bytes]:
 def encoder_of(merges: Merges, mode: int = MERGE) -> Encoder:
     tokens = tokens_of(merges)
     byte_ids = np.append(np.arange(255, dtype=np.int32), np.int32(-1))
-    pairs = np.zeros(64, dtype=np.uint64)
-    fill_pairs(pairs, *np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+    pairs = pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
     values = np.frombuffer(b"".join(tokens), dtype=np.uint8)
     offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
     results = np.arange(255, len(tokens), dtype=np.int32)
-    tables = MergeTables(byte_ids, pairs, ranks_of_bytes(pairs, byte_ids), results, values, offsets, False)
+    tables = MergeTables(byte_ids, pairs, ranks_of_bytes(pairs, byte_ids), results, values, offsets)
     return Encoder(mode, tables, build_trie(values, offsets, np.ones(len(tokens), dtype=np.bool_)))
 
 

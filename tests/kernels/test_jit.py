@@ -43,9 +43,9 @@ def package(tmp_path: Path) -> Path:
     return copy
 
 
-def start(package: Path) -> subprocess.Popen[str]:
+def start(package: Path, **variables: str) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    env["PYTHONPATH"] = str(package.parent)
+    env |= {"PYTHONPATH": str(package.parent), **variables}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         env=env,
@@ -88,4 +88,15 @@ def test_processes_that_compile_side_by_side(package: Path) -> None:
     processes = [start(package) for _ in range(2)]
     results = [result_of(process) for process in processes]
     assert all(result["words"] == {str(TO): 1, str(BE): 1, str(TO_AGAIN): 1} for result in results)
+    assert sum(result["compiled"] for result in results) == 1
     assert result_of(start(package))["compiled"] == 0
+
+
+def test_without_a_place_for_machine_code_kernels_run_all_the_same(package: Path) -> None:
+    """Where a folder would have to be made, there is a file."""
+    (package / "kernels/__pycache__").touch()
+    process = start(package, HOME="/dev/null", XDG_CACHE_HOME="/dev/null")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["words"] == {str(TO): 1, str(BE): 1, str(TO_AGAIN): 1}
+    assert err.count("Set NUMBA_CACHE_DIR to a folder that can be written") == 1

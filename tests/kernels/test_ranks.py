@@ -1,8 +1,7 @@
-"""Merging by ranks gives what merging pair by pair gives: scanned, with a heap, and in chunks that are joined."""
+"""Merging by ranks gives what merging pair by pair gives: scanned, with a heap, and in pieces that are joined."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,18 @@ from hypothesis import strategies as st
 
 from pipeline.kernels import ranks
 from pipeline.kernels.keys import PADDING
-from pipeline.kernels.ranks import MOST_IDS, NO_RANK, SCAN_SYMBOLS, MergeTables, fill_pairs, merge_word, ranks_of_bytes
+from pipeline.kernels.ranks import (
+    MOST_IDS,
+    NO_RANK,
+    SCAN_SYMBOLS,
+    TOGETHER,
+    MergeTables,
+    merge_short_words,
+    merge_word,
+    new_scratch,
+    pair_table,
+    ranks_of_bytes,
+)
 from tests import reference, strategies
 
 Merges = Sequence[tuple[int, int]]
@@ -26,13 +36,15 @@ def plain(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(kernel, "py_func", kernel)
 
 
-def tables_of(merges: Merges, one_derivation: bool = False) -> MergeTables:
+def pairs_of(merges: Merges) -> Any:
+    return pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+
+
+def tables_of(merges: Merges) -> MergeTables:
     """Bytes a, b and c have the ids 0, 1 and 2; the n-th merge makes the id 3 + n."""
     byte_ids = np.full(256, -1, dtype=np.int32)
     byte_ids[list(ALPHABET)] = np.arange(3)
-    pairs = np.zeros(1 << max(4, (2 * len(merges)).bit_length()), dtype=np.uint64)
-    sides = np.array(merges, dtype=np.int64).reshape(-1, 2)
-    fill_pairs(pairs, np.ascontiguousarray(sides[:, 0]), np.ascontiguousarray(sides[:, 1]))
+    pairs = pairs_of(merges)
     tokens = [b"a", b"b", b"c"]
     for a, b in merges:
         tokens.append(tokens[a] + tokens[b])
@@ -43,7 +55,6 @@ def tables_of(merges: Merges, one_derivation: bool = False) -> MergeTables:
         np.arange(3, 3 + len(merges), dtype=np.int32),
         np.frombuffer(b"".join(tokens), dtype=np.uint8),
         np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-        one_derivation,
     )
 
 
@@ -59,7 +70,7 @@ def merged(word: bytes, tables: MergeTables, merge: Callable[..., int] = merge_w
     """The ids of a word in the middle of a text, written behind others; nothing around them may be touched."""
     text = np.frombuffer(b"ab" + word + b"c" + bytes(PADDING), dtype=np.uint8)
     ids = np.full(3 + len(word) + 2, -7, dtype=np.int32)
-    size = merge(text, 2, 2 + len(word), tables, ids, 3, np.empty(SCAN_SYMBOLS + 1, dtype=np.int32))
+    size = merge(text, 2, 2 + len(word), tables, ids, 3, new_scratch())
     assert set(ids[:3].tolist()) == set(ids[3 + len(word) :].tolist()) == {-7}
     return ids[3:size].tolist()  # type: ignore[no-any-return]
 
@@ -79,8 +90,7 @@ ids = st.one_of(st.integers(0, 9), st.integers(MOST_IDS - 9, MOST_IDS - 1), st.i
 @given(st.lists(st.tuples(ids, ids), max_size=60), st.lists(st.tuples(ids, ids), max_size=20))
 def test_ranks_are_found_and_nothing_else(merges: Merges, others: Merges) -> None:
     """In a table as full as it gets; of a pair given twice, as by ``tokenizers``, the later rank."""
-    pairs = np.zeros(1 << max(4, (2 * len(merges)).bit_length()), dtype=np.uint64)
-    fill_pairs(pairs, *np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+    pairs = pairs_of(merges)
     expected = {pair: rank for rank, pair in enumerate(merges)}
     for left, right in [*merges, *others, *((b, a) for a, b in merges)]:
         assert ranks._find_rank(pairs, left, right) == expected.get((left, right), NO_RANK)
@@ -88,12 +98,10 @@ def test_ranks_are_found_and_nothing_else(merges: Merges, others: Merges) -> Non
 
 def test_as_many_merges_as_there_may_be() -> None:
     """Compiled: the whole way up to the highest rank. As plain Python, some thousands have to do."""
-    count = MOST_IDS if hasattr(fill_pairs, "py_func") else 3_000
+    count = MOST_IDS if hasattr(pair_table, "py_func") else 3_000
     left = np.arange(MOST_IDS - count, MOST_IDS, dtype=np.int64)
     right = left[::-1].copy()
-    pairs = np.zeros(1 << (2 * count).bit_length(), dtype=np.uint64)
-    fill_pairs(pairs, left, right)
-    assert np.count_nonzero(pairs) == count
+    pairs = pair_table(left, right)
     for rank in (0, 1, count // 2, count - 1):
         assert ranks._find_rank(pairs, left[rank], right[rank]) == rank
     assert ranks._find_rank(pairs, left[0], left[0]) == NO_RANK
@@ -104,8 +112,7 @@ def test_ranks_of_two_bytes(merges: set[tuple[int, int]], letters: set[int]) -> 
     byte_ids = np.full(256, -1, dtype=np.int32)
     for letter in letters:
         byte_ids[letter] = ALPHABET.index(letter)
-    pairs = np.zeros(32, dtype=np.uint64)
-    fill_pairs(pairs, *np.array(list(merges), dtype=np.int64).reshape(-1, 2).T.copy())
+    pairs = pairs_of(list(merges))
     found = ranks_of_bytes(pairs, byte_ids)
     expected = {
         ALPHABET[a] << 8 | ALPHABET[b]: rank for rank, (a, b) in enumerate(merges) if {ALPHABET[a], ALPHABET[b]} <= letters
@@ -122,35 +129,61 @@ def test_ids_are_those_of_the_reference(merges: Merges, word: bytes) -> None:
 
 
 @given(strategies.merge_lists(), st.text("abc!", min_size=SCAN_SYMBOLS - 2, max_size=SCAN_SYMBOLS + 2).map(str.encode))
-def test_words_where_the_scan_gives_way_to_the_heap(merges: Merges, word: bytes) -> None:
+def test_words_where_one_piece_becomes_two(merges: Merges, word: bytes) -> None:
     assert merged(word, tables_of(merges)) == expected_ids(word, merges)
+
+
+@given(strategies.merge_lists(), st.lists(st.text("abc!", max_size=SCAN_SYMBOLS).map(str.encode), max_size=3 * TOGETHER))
+def test_words_that_take_turns(merges: Merges, words: list[bytes]) -> None:
+    text = np.frombuffer(b"".join(words) + bytes(PADDING), dtype=np.uint8)
+    stops = np.cumsum([len(word) for word in words], dtype=np.int64)
+    starts = np.append(np.int64(0), stops)[:-1]
+    ids = np.full((len(words) + 1, SCAN_SYMBOLS), -7, dtype=np.int32)
+    sizes = np.full(len(words) + 1, -7, dtype=np.int64)
+    scratch = new_scratch()
+    for _ in range(2):  # the second time with what the first one left in the scratch
+        merge_short_words(text, starts, stops, len(words), tables_of(merges), scratch, ids, sizes)
+        assert [row[:size].tolist() for row, size in zip(ids, sizes[:-1], strict=False)] == [
+            expected_ids(word, merges) for word in words
+        ]
+    assert set(ids[-1].tolist()) == {-7} == {int(sizes[-1])}
 
 
 @given(strategies.merge_lists(), st.one_of(abc_words, long_words))
 def test_the_heap_gives_what_the_scan_gives(merges: Merges, word: bytes) -> None:
     tables = tables_of(merges)
-    start = np.array(ids_of(word), dtype=np.int32)
-    between = [ranks._find_rank(tables.pairs, a, b) for a, b in itertools.pairwise(start)]
-    scanned, heaped = start.copy(), start.copy()
-    rank_scratch = np.array([*between, NO_RANK], dtype=np.int32)
-    num_scanned = ranks._merge_short(scanned, 0, len(start), tables.pairs, tables.results, rank_scratch)
-    num_heaped = ranks._merge_long(heaped, len(start), tables.pairs, tables.results)
-    assert scanned[:num_scanned].tolist() == heaped[:num_heaped].tolist() == expected_ids(word, merges)
+    ids = np.array(ids_of(word), dtype=np.int32)
+    size = ranks._merge_long(ids, len(ids), tables.pairs, tables.results)
+    assert ids[:size].tolist() == expected_ids(word, merges)
 
 
-@given(long_words, long_words, st.integers(1, 40), st.integers(1, 9))
-def test_chunks_join_to_the_exact_encoding(corpus: bytes, word: bytes, num_merges: int, chunk_bytes: int) -> None:
+def trained(corpus: bytes, num_merges: int) -> Merges:
     """Merges as training makes them: each token in one way, later than its parts."""
     words = [(ids_of(corpus), 1)]
     merges: list[tuple[int, int]] = []
     while len(merges) < num_merges and (found := reference.best_pair(words, {})):
         merges.append(found[0])
         words = [(reference.merge_all(words[0][0], found[0], 2 + len(merges)), 1)]
+    return merges
+
+
+@given(
+    st.one_of(st.builds(trained, long_words, st.integers(1, 40)), strategies.merge_lists()), long_words, st.integers(1, 9)
+)
+def test_pieces_join_to_the_exact_encoding(merges: Merges, word: bytes, piece_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "CHUNK_BYTES", chunk_bytes)
-        patch.setattr(ranks, "SCAN_SYMBOLS", 0)
-        found_ids = merged(word, tables_of(merges, one_derivation=True), plain(merge_word))
+        patch.setattr(ranks, "SCAN_SYMBOLS", piece_bytes)
+        found_ids = merged(word, tables_of(merges), plain(merge_word))
     assert found_ids == expected_ids(word, merges)
+
+
+@pytest.mark.parametrize("num_bytes", [100, 1_000, 5_000])
+def test_one_byte_at_the_end_changes_every_token_before_it(num_bytes: int) -> None:
+    """Pairs from the right: a join has to go back to the very start of the word, beyond what a scan holds."""
+    merges = [(2, 1), *((0, 3 + n) for n in range(num_bytes))]
+    word = b"a" * num_bytes
+    assert merged(word + b"cb", tables_of(merges)) == [3 + num_bytes]
+    assert merged(word + b"b", tables_of(merges)) == [0] * num_bytes + [1]
 
 
 def test_the_example() -> None:

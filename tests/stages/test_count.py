@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.arrow import rows_of
+from pipeline.errors import StorageError
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import WORD_COUNTS
 from pipeline.stages import count as count_module
@@ -99,6 +100,13 @@ def test_spilled_words_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.
     assert sum(map(len, partitions_of(counter, 3))) == 9
     del counter
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    counter = tiny_counter(1, 0)
+    with pytest.raises(StorageError, match=r"gone: cannot keep 1 counted words there: No such file.*TMPDIR"):
+        counter.add(rows_of(pa.array(["one", "two"])))
 
 
 def test_a_word_larger_than_a_table_may_be() -> None:

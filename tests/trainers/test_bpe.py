@@ -222,6 +222,15 @@ def test_a_merge_that_spells_a_special_token_takes_its_id() -> None:
     assert len(trained.vocab) == 2 + 256 + 1
 
 
+def test_many_special_tokens_cost_no_more_than_their_ids() -> None:
+    """Some of them are spelled by merges, most of the same length as others that are not."""
+    names = ["ab", "abab", *(f"<{n}>" for n in range(100_000)), "ba"]
+    counts = {b"abab": 5, b"ba": 2}
+    trained = train(counts, vocab_size=len(names) + 256 + 1, special_tokens=tuple(names))
+    assert [trained.vocab[a + b] for a, b in trained.merges] == [0, 1, len(names) - 1]
+    assert [a + b for a, b in trained.merges] == ["ab", "abab", "ba"]
+
+
 def test_no_words() -> None:
     trained = train({}, vocab_size=10, initial_alphabet="seen", special_tokens=("<s>",))
     assert (trained.vocab, trained.merges) == ({"<s>": 0}, ())
