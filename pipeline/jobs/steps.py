@@ -41,6 +41,8 @@ from pipeline.stages.source import coalesce, read_documents
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
 from pipeline.trainers.bpe import BpeOptions, train_bpe
 
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
+
 
 @dataclass(frozen=True, slots=True)
 class ShardInput:
@@ -217,6 +219,7 @@ def train_tokenizer(
     weights = [Fraction(str(source.weight)) for source in job.spec.sources]
     scale = np.lcm.reduce([weight.denominator for weight in weights])
     words, counts = _read_words(job, parts, [int(weight * int(scale)) for weight in weights])
+    pa.default_memory_pool().release_unused()  # what reading and earlier tasks left: training needs the room
     options = BpeOptions(
         vocab_size=tokenizer.vocab_size,
         min_count=tokenizer.min_count * int(scale) if tokenizer.min_count > 1 else 1,
@@ -263,7 +266,6 @@ def _read_words(job: Job, parts: list[dict[str, Any]], weights: list[int]) -> tu
             tables.append(pa.ipc.open_stream(file).read_all())
     table = pa.concat_tables(tables).combine_chunks()
     del tables
-    pa.default_memory_pool().release_unused()  # what earlier tasks of this process left: training needs the room
     counts = _weighted_counts(table, weights)
     keep = counts > 0
     words = table.column("word").combine_chunks()
