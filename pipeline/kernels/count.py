@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import trailing_zeros
-from pipeline.kernels.keys import LONG, fetch_entries, hash_lanes, partition_of
+from pipeline.kernels.keys import LONG, fetch_entries, hash_lanes, partition_of, store_lane
 
 GROUP = 64
 """Words whose entries are fetched together: while one comes from memory, the keys of the next are made."""
 
-_S8 = np.uint64(8)
-_BYTE = np.uint64(0xFF)
 _S56 = np.uint64(56)
 _OFFSET = np.uint64((1 << 56) - 1)
 
@@ -158,7 +156,7 @@ def export_words(table, num_partitions):
     num_bytes = np.int64(0)
     for at in range(len(table.entries)):
         num_bytes += np.int64(table.entries[at, 3])
-    values = np.empty(num_bytes, dtype=np.uint8)
+    values = np.empty(num_bytes + 16, dtype=np.uint8)  # a short word is written as both its lanes, whatever its length
     offsets = np.zeros(num_words + 1, dtype=np.int64)
     counts = np.empty(num_words, dtype=np.int64)
     partitions = np.empty(num_words, dtype=np.int64)
@@ -175,14 +173,10 @@ def export_words(table, num_partitions):
             values[start : start + length] = table.arena[place : place + length]
             high = LONG << _S56
         else:
-            lane = entry[0]
-            for i in range(length):
-                if i == 8:
-                    lane = high
-                values[start + i] = np.uint8(lane & _BYTE)
-                lane >>= _S8
+            store_lane(values, start, entry[0])
+            store_lane(values, start + 8, high)
         offsets[word + 1] = start + length
         counts[word] = np.int64(entry[2])
         partitions[word] = partition_of(hash_lanes(entry[0], high), num_partitions)
         word += 1
-    return values, offsets, counts, partitions
+    return values[:num_bytes], offsets, counts, partitions

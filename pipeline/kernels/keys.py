@@ -28,7 +28,7 @@ _K1 = np.uint64(0x9E3779B97F4A7C15)
 _K2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0xBF58476D1CE4E5B9)
 _K4 = np.uint64(0x94D049BB133111EB)
-_S8 = np.uint64(8)
+_BYTE = np.uint64(0xFF)
 _S27 = np.uint64(27)
 _S30 = np.uint64(30)
 _S31 = np.uint64(31)
@@ -49,6 +49,14 @@ def load_lane(text, at):
     lane |= np.uint64(text[p + np.uintp(6)]) << np.uint64(48)
     lane |= np.uint64(text[p + np.uintp(7)]) << np.uint64(56)
     return lane
+
+
+@leaf
+def store_lane(values, at, lane):
+    """Write what ``load_lane`` reads; LLVM makes one store of it."""
+    p = np.uintp(at)
+    for i in range(8):
+        values[p + np.uintp(i)] = np.uint8(lane >> np.uint64(8 * i) & _BYTE)
 
 
 @leaf
