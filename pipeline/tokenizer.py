@@ -182,7 +182,10 @@ class Tokenizer:
                 next_doc = first_doc + int(np.searchsorted(doc_stops, stops[-1], side="right"))
                 sizes = id_stops[doc + 1 : next_doc + 1]
                 ended = doc_stops[doc - first_doc : next_doc - first_doc]
-                some = encode_words(rows.values, start, stops, ended, self._encoder, self._cache, some_ids, sizes)
+                cache = self._cache
+                self._caches.words = None  # should the kernel raise
+                some = encode_words(rows.values, start, stops, ended, self._encoder, cache, some_ids, sizes)
+                self._caches.words = cache
                 sizes += size
                 if size + some > len(ids):  # one id in three bytes is more than most text needs
                     wanted = pc.sum(pc.binary_length(array)).as_py() // 3

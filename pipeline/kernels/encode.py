@@ -180,12 +180,11 @@ def _forget(cache):
 
 
 @njit
-def _encode_missing(text, start, stops, missing, encoder, cache, slots, more):
+def _encode_missing(text, start, stops, missing, encoder, cache, slots, more, scratch):
     """Encode new words: short ones by merges together, others one by one; ``more`` has room for the ids of any of them."""
     starts_short = np.empty(len(missing), dtype=np.int64)
     stops_short = np.empty(len(missing), dtype=np.int64)
     slots_short = np.empty(len(missing), dtype=np.uint64)
-    scratch = new_scratch()
     num_short = 0
     for word in missing:
         word_start = start if word == 0 else stops[word - 1]
@@ -223,7 +222,7 @@ def move_entries(old, new):
 
 @njit
 def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
-    """Encode words one after the other.
+    """Encode words, in order. Should it raise, the cache may hold words without their ids, and must not be used again.
 
     Parameters
     ----------
@@ -265,7 +264,7 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
         if num_words == 0:
             _forget(cache)
         if num_missing > 0:
-            _encode_missing(text, start, group, missing[:num_missing], encoder, cache, slots, ids[size:])
+            _encode_missing(text, start, group, missing[:num_missing], encoder, cache, slots, ids[size:], scratch)
         for i in range(num_words):
             while doc < len(doc_stops) and doc_stops[doc] <= start:
                 doc_sizes[doc] = size

@@ -278,7 +278,7 @@ def fewest_word(text, start, stop, trie, ids, size):
     -----
     Dynamic programming from the end of the word: the cost of what is left from a position on is that of the best token
     there plus the cost from where that token stops. Only the costs of the next ``longest`` positions are kept, and the
-    choice at each position waits in ``ids`` until the ids take its place, so the memory does not grow with the word.
+    choice at each position waits in ``ids`` until the ids take its place, so all other memory is that of the longest token.
     Time O(bytes of the word x longest token).
 
     Examples

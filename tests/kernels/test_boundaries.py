@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from random import Random
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from pipeline.kernels import boundaries
 from pipeline.kernels._llvm import BLOCK
 from pipeline.kernels.boundaries import HARD, decode, find_boundaries
 from pipeline.kernels.keys import PADDING
@@ -120,3 +122,16 @@ def test_planes_do_not_overlap(char: str) -> None:
 def test_decoding(char: str) -> None:
     data = ("x" + char + "y").encode()
     assert decode(np.frombuffer(data, dtype=np.uint8), 1) == (ord(char), len(data) - 2)
+
+
+@pytest.mark.skipif(WITHOUT_JIT, reason="without the compiler there is no code to look at")
+def test_bytes_are_compared_64_at_a_time() -> None:
+    """In the code as it runs: Numba would have said nothing had it become a loop over bytes."""
+    local = compile_regex(GPT2_REGEX).local
+    class_of = compile_regex(GPT2_REGEX).class_of
+    values = np.zeros(BLOCK + PADDING, dtype=np.uint8)
+    planes = np.zeros((local.num_planes + 1, 4), dtype=np.uint64)
+    fill = numba.njit(boundaries._fill_planes.py_func)
+    fill(values, 0, BLOCK, 1, 1, class_of, local, planes)
+    (code,) = fill.inspect_llvm().values()
+    assert re.search(r"icmp u\w+ <64 x i8>", code)
