@@ -147,7 +147,7 @@ def test_a_word_that_is_not_allowed(path, value, parts):
     [
         ("tokenizers.1.vocab_size", 256, ["tokenizers[1].vocab_size is 256", "at least 257", "1 for special tokens"]),
         ("tokenizers.1.vocab_size", 0, ["tokenizers[1].vocab_size is 0", "at least 257"]),
-        ("tokenizers.1.vocab_size", 2**21 + 1, ["tokenizers[1].vocab_size is 2097152", "at most 2097151"]),
+        ("tokenizers.1.vocab_size", 2**21, ["tokenizers[1].vocab_size is 2097152", "at most 2097151"]),
         ("tokenizers.1.vocab_size", 2**31, ["tokenizers[1].vocab_size is 2147483648", "at most 2097151"]),
         ("tokenizers.1.min_count", -1, ["tokenizers[1].min_count is -1", "0 or more"]),
         ("tokenizers.1.max_token_length", 0, ["tokenizers[1].max_token_length is 0", "1 or more"]),
