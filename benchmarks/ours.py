@@ -47,18 +47,9 @@ def _write_training_spec(folder: Path, file: str, vocab_size: int, address: str)
     return _write_spec(folder, file, tokenizer, address, holdout={"fraction": 0})
 
 
-def _warm_training() -> None:
-    """The same job on a tiny file with so many different words that tables must grow; no kernel training does not need."""
-    with tempfile.TemporaryDirectory() as folder:
-        tiny = Path(folder, "tiny.txt")
-        tiny.write_text("".join(f"{i} ağaç, a_word_longer_than_fifteen_bytes\n" for i in range(150_000)), encoding="utf-8")
-        spec = load_spec(str(_write_training_spec(Path(folder), str(tiny), 300, "local")))
-        run_job(spec, Progress(io.StringIO()))
-
-
 def train(file: str, vocab_size: int) -> dict[str, Any]:
     """File to tokenizer.json by ``run_job`` in this process, ``address: local``."""
-    _warm_training()
+    warm.main()
     with tempfile.TemporaryDirectory() as folder:
         spec = load_spec(str(_write_training_spec(Path(folder), file, vocab_size, "local")))
         before = memory_bytes("VmRSS")

@@ -45,6 +45,15 @@ def _weight(cell, counts):
 
 
 @njit
+def seen_bytes(values):
+    """Which bytes occur at all. ``values [dtype=uint8]``; ``[shape=(256,), dtype=bool]`` out."""
+    seen = np.zeros(256, dtype=np.bool_)
+    for byte in values:
+        seen[byte] = True
+    return seen
+
+
+@njit
 def words_to_cells(values, offsets, counts, byte_ids):
     """Words as ids with ``END`` around each; beside each id, in the same 8 bytes, how often its word occurs.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.arrow import Rows
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, to_bytes, to_chars
 from pipeline.errors import DataError
-from pipeline.kernels.merges import learn_merges, words_to_cells
+from pipeline.kernels.merges import learn_merges, seen_bytes, words_to_cells
 
 MAX_SYMBOLS = 2**31 - 2
 
@@ -73,8 +73,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     vocab: dict[str, int] = {}
     for token in options.special_tokens:
         vocab.setdefault(token, len(vocab))
-    seen = np.zeros(256, dtype=bool)
-    seen[words.values[: words.num_bytes]] = True
+    seen = seen_bytes(words.values[: words.num_bytes])
     byte_ids = np.full(256, -1, dtype=np.int32)
     for byte in ALPHABET:
         if options.initial_alphabet == "bytes" or seen[byte]:

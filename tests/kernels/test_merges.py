@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.kernels.merges import END, learn_merges, words_to_cells
+from pipeline.kernels.merges import END, learn_merges, seen_bytes, words_to_cells
 from tests import reference, strategies
 
 few_letters = st.text("abc", min_size=1, max_size=8).map(str.encode)
@@ -160,3 +160,8 @@ def test_a_merge_that_spells_a_special_token_gets_its_id() -> None:
 def test_no_words_and_no_room() -> None:
     assert learn({}, b"ab") == ([], [], [])
     assert learn({b"ab": 9}, b"ab", num_merges=0) == ([], [], [])
+
+
+@given(st.binary(max_size=50))
+def test_bytes_that_occur(text: bytes) -> None:
+    assert np.flatnonzero(seen_bytes(np.frombuffer(text, dtype=np.uint8))).tolist() == sorted(set(text))
