@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from benchmarks.corpus import read_documents, read_lines, text_bytes
 from benchmarks.outcome import describe_merges, ids_of, merges_of
+from benchmarks.peers import TINY
 from benchmarks.probe import memory_bytes
 from pipeline.arrow import list_rows, rows_of
 from pipeline.jobs import warm
@@ -48,9 +49,12 @@ def _write_training_spec(folder: Path, file: str, vocab_size: int, address: str)
 
 
 def train(file: str, vocab_size: int) -> dict[str, Any]:
-    """File to tokenizer.json by ``run_job`` in this process, ``address: local``."""
-    warm.main()
+    """File to tokenizer.json by ``run_job`` in this process, ``address: local``; before it, as the peers, a tiny file."""
     with tempfile.TemporaryDirectory() as folder:
+        tiny = Path(folder, "tiny.txt")
+        tiny.write_text(TINY)
+        (Path(folder) / "tiny").mkdir()
+        run_job(load_spec(str(_write_training_spec(tiny.with_suffix(""), str(tiny), 300, "local"))), Progress(io.StringIO()))
         spec = load_spec(str(_write_training_spec(Path(folder), file, vocab_size, "local")))
         before = memory_bytes("VmRSS")
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
     receipts: Receipts = {}
     step_seconds: dict[str, float] = {}
     runner = runner or make_runner(spec)
+    gc.freeze()  # a vocabulary is many objects; collecting garbage while it is made need not walk over all modules too
     try:
         for step in STEPS:
             step_started = time.monotonic()
@@ -46,6 +48,7 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
             step_seconds[step] = round(time.monotonic() - step_started, 3)
         retries = runner.retries
     finally:
+        gc.unfreeze()
         runner.close()
     execution = {"seconds": round(time.monotonic() - started, 3), "step_seconds": step_seconds, "retries": retries}
     manifest = write_results(job, plan, receipts, execution)

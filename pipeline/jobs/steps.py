@@ -247,7 +247,7 @@ def train_tokenizer(
         "words": int(counts.sum()),
         "text_bytes": int((counts * np.diff(words.offsets)).sum()),
         "pruned_words": 0,
-        "merges": [[*pair, count] for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
+        "merges": [(*pair, count) for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
     }
     outputs.write_bytes(f"{folder}/training.json", (json.dumps(training, ensure_ascii=False) + "\n").encode())
     return {

@@ -99,7 +99,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     )
     spellings = list(vocab)
     merges = []
-    for (left, right), result in zip(pairs.tolist(), results.tolist(), strict=True):
+    for left, right, result in zip(*pairs.T.tolist(), results.tolist(), strict=True):
         merges.append((spellings[left], spellings[right]))
         if result == len(spellings):
             spellings.append(spellings[left] + spellings[right])
