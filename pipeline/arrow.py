@@ -6,7 +6,7 @@ The one place that knows about offsets of slices, nulls that hide values, and th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -107,7 +107,7 @@ def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def batches_by_group(table: pa.Table, group_of: NDArray[np.int64], num_groups: int) -> Iterator[pa.RecordBatch]:
+def batches_by_group(table: pa.Table, group_of: NDArray[np.integer[Any]], num_groups: int) -> Iterator[pa.RecordBatch]:
     """A record batch for each group, in order, rows in theirs; empty groups too, so that batch i is group i."""
     is_ordered = bool((group_of[1:] >= group_of[:-1]).all())
     ordered = table if is_ordered else take_rows(table, np.argsort(group_of, kind="stable"))

@@ -146,7 +146,8 @@ class Tokenizer:
                 np.zeros(3, dtype=np.int64),
             )
         elif 3 * cache.used[0] >= len(cache.entries) and len(cache.entries) < CACHE_ENTRIES:
-            entries = np.zeros((4 * len(cache.entries), 4), dtype=np.uint64)
+            factor = 4 if 4 * len(cache.entries) < CACHE_ENTRIES else 2  # seldom copied, never much larger than needed
+            entries = np.zeros((factor * len(cache.entries), 4), dtype=np.uint64)
             move_entries(cache.entries, entries)
             cache = cache._replace(entries=entries)
         self._caches.words = cache

@@ -27,7 +27,7 @@ class WordTable(NamedTuple):
     A word's home is the upper bits of its hash, so that a table grows from one end to the other, not all over memory.
 
     The second lane of a long word holds its place in ``arena [dtype=uint8]`` below the top byte; of a free entry it is 0.
-    ``used [shape=(2,), dtype=int64]``: taken entries, taken arena bytes.
+    ``used [shape=(3,), dtype=int64]``: taken entries, taken arena bytes, bytes of all words.
     """
 
     entries: NDArray[np.uint64]
@@ -74,6 +74,7 @@ def count_words(text, start, stops, table):
     one = np.uint64(1)
     num_entries = used[0]
     arena_used = used[1]
+    num_bytes = used[2]
     most = len(entries) // 2
     lows = np.empty(GROUP, dtype=np.uint64)
     highs = np.empty(GROUP, dtype=np.uint64)
@@ -97,6 +98,7 @@ def count_words(text, start, stops, table):
                     if num_entries >= most or (is_long and arena_used + length > len(arena)):
                         used[0] = num_entries
                         used[1] = arena_used
+                        used[2] = num_bytes
                         return first + i
                     if is_long:
                         arena[arena_used : arena_used + length] = text[start:stop]
@@ -107,6 +109,7 @@ def count_words(text, start, stops, table):
                     entries[slot, 2] = one
                     entries[slot, 3] = np.uint64(length)
                     num_entries += 1
+                    num_bytes += length
                     break
                 if (
                     high >> _S56 == LONG
@@ -121,6 +124,7 @@ def count_words(text, start, stops, table):
             start = stop
     used[0] = num_entries
     used[1] = arena_used
+    used[2] = num_bytes
     return len(stops)
 
 
@@ -150,16 +154,15 @@ def export_words(table, num_partitions):
     Returns
     -------
     (values, offsets, counts, partitions)
-        ``values [dtype=uint8]``, ``offsets [shape=(n + 1,), dtype=int64]``, ``counts``, ``partitions [dtype=int64]``.
+        ``values [dtype=uint8]``, ``offsets [shape=(n + 1,), dtype=int64]``, ``counts [dtype=int64]``,
+        ``partitions [dtype=int32]``.
     """
     num_words = table.used[0]
-    num_bytes = np.int64(0)
-    for at in range(len(table.entries)):
-        num_bytes += np.int64(table.entries[at, 3])
+    num_bytes = table.used[2]
     values = np.empty(num_bytes + 16, dtype=np.uint8)  # a short word is written as both its lanes, whatever its length
     offsets = np.zeros(num_words + 1, dtype=np.int64)
     counts = np.empty(num_words, dtype=np.int64)
-    partitions = np.empty(num_words, dtype=np.int64)
+    partitions = np.empty(num_words, dtype=np.int32)
     word = 0
     for at in range(len(table.entries)):
         entry = table.entries[at]

@@ -24,7 +24,7 @@ MAX_TABLE_BYTES = 512 << 20
 
 def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
     return WordTable(
-        np.zeros((capacity, 4), dtype=np.uint64), np.empty(arena_bytes, dtype=np.uint8), np.zeros(2, dtype=np.int64)
+        np.zeros((capacity, 4), dtype=np.uint64), np.empty(arena_bytes, dtype=np.uint8), np.zeros(3, dtype=np.int64)
     )
 
 
@@ -93,7 +93,7 @@ class WordCounter:
         if arena.nbytes > self._max_table_bytes:  # it grew for one word
             arena = np.empty(1 << 20, dtype=np.uint8)
         self._table.entries[:] = 0
-        self._table = WordTable(self._table.entries, arena, np.zeros(2, dtype=np.int64))
+        self._table = WordTable(self._table.entries, arena, np.zeros(3, dtype=np.int64))
 
     def _table_partitions(self) -> Iterator[pa.RecordBatch]:
         values, offsets, counts, partitions = export_words(self._table, self._num_partitions)

@@ -16,7 +16,7 @@ from tests import reference, strategies
 
 def empty_table(capacity: int, arena_bytes: int) -> WordTable:
     return WordTable(
-        np.zeros((capacity, 4), dtype=np.uint64), np.zeros(arena_bytes, dtype=np.uint8), np.zeros(2, dtype=np.int64)
+        np.zeros((capacity, 4), dtype=np.uint64), np.zeros(arena_bytes, dtype=np.uint8), np.zeros(3, dtype=np.int64)
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.kernels.count import WordTable, count_words
 from pipeline.kernels.keys import PADDING
 
 values = np.frombuffer(b"to be to" + bytes(PADDING), dtype=np.uint8)
-table = WordTable(np.zeros((8, 4), dtype=np.uint64), np.zeros(9, dtype=np.uint8), np.zeros(2, dtype=np.int64))
+table = WordTable(np.zeros((8, 4), dtype=np.uint64), np.zeros(9, dtype=np.uint8), np.zeros(3, dtype=np.int64))
 count_words(values, 0, np.array([2, 5, 8]), table)
 taken = table.entries[table.entries[:, 3] > 0]
 stats = count_words.stats
