@@ -2,7 +2,8 @@
 
 A plane is a set of characters; bit i of its mask for a block says whether byte i belongs to a character of the plane.
 ASCII bytes get their planes by vector comparisons, a few for each range of bytes; others are decoded one by one. Then a
-rule is two shifts and two ANDs for 64 positions. Nothing here branches on an ASCII byte.
+rule is two shifts and two ANDs for 64 positions. Nothing here branches on an ASCII byte. Linear in the text; measured in
+``benchmarks``, *count*, as split alone.
 """
 
 from __future__ import annotations

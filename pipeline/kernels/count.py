@@ -2,6 +2,9 @@
 
 Short words lie in the table itself, so a look-up touches one cache line; long words lie in an arena. Counts are int64.
 The kernels stop when the table is too full; ``stages.count`` grows it and calls again.
+
+Time: linear in the words. Measured on one core (``benchmarks``, *count*), 200 MB of mixed text with 965,000 different words:
+217 MB/s, splitting by GPT-2's regex included.
 """
 
 from __future__ import annotations

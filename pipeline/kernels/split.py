@@ -6,7 +6,8 @@ that of a backtracking engine (leftmost start, first alternative), runs from the
 when no thread is left, and stops at the last accepted position.
 
 Linear in the text for every preset, and wherever no match is sought far beyond its end; a regex such as ``a+b`` reads on
-to the end of a run of ``a`` from each of its letters. Measured in ``benchmarks`` as *split*.
+to the end of a run of ``a`` from each of its letters. Measured on one core (``benchmarks``, *count*, split alone): 607 MB/s
+for GPT-2's regex.
 """
 
 from __future__ import annotations
