@@ -160,7 +160,8 @@ class Tokenizer:
         """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added.
 
         Threads may call it at the same time: each has a word cache of its own, of at most 100 MB. Beyond it and the result
-        the memory is that of one slice of 8 MB, and of 4 bytes for each id (``fewest``: each byte) of the longest word.
+        the memory is that of a slice: 8 MB or one document, which may be copied once. A long word needs 4 bytes more for
+        each of its ids (``fewest``: of its bytes).
 
         Raises
         ------

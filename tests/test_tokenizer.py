@@ -7,6 +7,8 @@ import functools
 import json
 import pickle
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -202,6 +204,35 @@ def test_the_size_of_a_slice_of_texts_does_not_matter(encoder: Any, texts: list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenizer_module, "ENCODE_BYTES", num_bytes)
         assert tokenizer.encode_batch(texts).to_pylist() == whole
+
+
+LONG_DOCUMENT = """
+import re, sys
+from pathlib import Path
+import pyarrow as pa
+from pipeline.tokenizer import Tokenizer
+
+def memory(field):
+    return int(re.search(rf"{field}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+tokenizer = Tokenizer.load(sys.argv[1])
+sentence = "The end of the bend:   12345 is more than 678, says nobody.\\n"
+tokenizer.encode_batch([sentence * 20_000])
+texts = pa.array([sentence * 1_700_000], type=pa.large_string())
+before = memory("VmRSS")
+ids = tokenizer.encode_batch(texts)
+print(texts.nbytes, memory("VmHWM") - before, ids.nbytes)
+"""
+
+
+def test_a_document_of_100_megabytes_needs_little_more_than_itself_and_its_ids(tmp_path: Path) -> None:
+    """One copy with padding behind it, and the ids. A list of symbols or of words would be many times as much."""
+    train_once().save(tmp_path)
+    command = [sys.executable, "-c", LONG_DOCUMENT, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    text_bytes, extra_bytes, id_bytes = map(int, ended.stdout.split())
+    assert text_bytes > 100_000_000
+    assert extra_bytes < 1.1 * text_bytes + 2 * id_bytes + (32 << 20)
 
 
 def test_a_normalizer_that_lengthens_slices() -> None:
