@@ -5,7 +5,8 @@ PipelineError
 ├── DataError       an input violates its schema: names file, row group, row; never retried
 ├── ArtifactError   a stored output is missing, cut off, or not what its fingerprint says
 ├── StorageError    the store failed this time: the only class that is retried
-└── TaskFailed      a task gave up: names step, shard and attempts; the cause is chained
+├── TaskFailed      a task gave up: names step, shard and attempts; the cause is chained
+└── OutputInUse     another driver runs this job
 
 Every class takes one positional message, so that it survives pickling between processes.
 """
@@ -35,3 +36,7 @@ class StorageError(PipelineError):
 
 class TaskFailed(PipelineError):
     """A task failed for good."""
+
+
+class OutputInUse(PipelineError):
+    """Another driver runs this job; this one stops."""

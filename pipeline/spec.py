@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.kernels.ranks import MOST_IDS
 from pipeline.normalizer import NORMALIZERS
 from pipeline.pretokenizer import PRESETS, Pretokenizer
 
 Errors = Literal["stop", "replace", "skip"]
+
+LEAST_TASK_MEMORY = 512 << 20
+"""Half of it is the program itself."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -119,6 +122,7 @@ class TokenizerSpec:
     pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="gpt4o"))
     digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
     min_count: int = 1  # a pair rarer than this is not merged
+    min_word_count: int = 1  # a word rarer than this, in all sources together, is left out of training
     max_token_length: int | None = None  # as in `tokenizers`: merges of merges stay *below* it, in bytes
     initial_alphabet: Literal["bytes", "seen"] = "bytes"  # all 256 bytes, or those in the corpus
     encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
@@ -143,6 +147,8 @@ class TokenizerSpec:
             )
         if self.min_count < 0:
             raise ValueError(f"min_count is {self.min_count}; 0 or more is allowed")
+        if self.min_word_count < 1:
+            raise ValueError(f"min_word_count is {self.min_word_count}; 1 or more is allowed")
         if self.max_token_length is not None and self.max_token_length < 1:
             raise ValueError(f"max_token_length is {self.max_token_length}; 1 or more is allowed")
 
@@ -198,6 +204,12 @@ class ExecutionSpec:
     max_in_flight: int | None = None  # tasks submitted at once; default: twice the CPUs
     retries: int = 3  # after storage trouble or a lost worker
     shard_bytes: int | None = None  # input per task; default: 128 MiB, less for little input; a resume keeps the plan's
+    task_memory_bytes: int | None = (
+        None  # of a task, about, and reserved for it on the cluster; default: 2 GiB, not reserved
+    )
+    storage_options: dict[str, Any] = field(
+        default_factory=dict, repr=False
+    )  # of fsspec: endpoint_url, key, secret, anon, …
 
     def __post_init__(self) -> None:
         if self.max_in_flight is not None and self.max_in_flight < 1:
@@ -206,6 +218,10 @@ class ExecutionSpec:
             raise ValueError(f"retries is {self.retries}; 0 or more is allowed")
         if self.shard_bytes is not None and self.shard_bytes < 1:
             raise ValueError(f"shard_bytes is {self.shard_bytes}; 1 or more is allowed")
+        if self.task_memory_bytes is not None and self.task_memory_bytes < LEAST_TASK_MEMORY:
+            raise ValueError(
+                f"task_memory_bytes is {self.task_memory_bytes}; {LEAST_TASK_MEMORY} (512 MiB) or more is allowed"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

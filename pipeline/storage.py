@@ -2,6 +2,9 @@
 
 The only home of fsspec. Trouble of the store becomes ``StorageError``, which is retried; a file that is not there
 becomes ``ArtifactError``.
+
+Credentials and endpoints come from the environment (``AWS_…``) or from ``configure``. They are kept in this process and the
+environment of those it starts, and cut out of every message.
 """
 
 from __future__ import annotations
@@ -10,16 +13,19 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import json
 import os
+import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -27,8 +33,29 @@ from pipeline.errors import ArtifactError, SpecError, StorageError
 
 _MAGIC = set("*?[")
 
-_STORE_PACKAGES = {"botocore", "aiobotocore", "s3fs", "aiohttp", "gcsfs", "adlfs", "azure", "google"}
+_HERE = {"file", "local", "memory", "zip", "tar"}
+"""Protocols without a store behind them: they take no options."""
+
+_STORE_PACKAGES = {"botocore", "aiobotocore", "s3fs", "aiohttp", "urllib3", "gcsfs", "adlfs", "azure", "google"}
 """Whose errors are the store's, though they are no OSError."""
+
+OPTIONS_VARIABLE = "TOKENMILL_STORAGE_OPTIONS"
+"""Environment variable that holds what ``configure`` was given, as JSON: processes that start here get it from there."""
+
+_PATIENT = {"retries": {"mode": "standard", "total_max_attempts": 3}, "connect_timeout": 5, "read_timeout": 20}
+"""For S3, where neither fsspec's settings nor ours say otherwise. A store that resets or stalls is asked again; one
+that says 503, fifteen times in ten seconds, for s3fs asks too. Then it is an error, and the task is tried again.
+"""
+
+_SECRET_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+)
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -42,12 +69,15 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as listed. ``name``: its path below the fixed part of the pattern. ``version``: etag or mtime."""
+    """A file as listed. ``name``: its path below the fixed part of the pattern. ``version``: etag or mtime. ``modified``:
+    when it was last written, by the store's clock, in seconds; 0 if unknown.
+    """
 
     uri: str
     name: str
     num_bytes: int
     version: str
+    modified: float = 0
 
 
 def join(root: str, *parts: str) -> str:
@@ -55,9 +85,51 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
 
+def configure(options: Mapping[str, Any]) -> None:
+    """Options of the file systems behind URIs (``endpoint_url``, ``key``, ``anon``, … of s3fs), from here on in this process
+    and in those it starts. ``${NAME}`` is an environment variable.
+
+    Raises
+    ------
+    SpecError
+        A variable is not set.
+    """
+    if options:
+        os.environ[OPTIONS_VARIABLE] = json.dumps(_expanded(options))
+
+
+def _expanded(value: Any) -> Any:
+    def variable(match: re.Match[str]) -> str:
+        if (name := match.group(1)) not in os.environ:
+            raise SpecError(f"execution.storage_options: ${{{name}}} is not set in the environment")
+        return os.environ[name]
+
+    if isinstance(value, Mapping):
+        return {key: _expanded(item) for key, item in value.items()}
+    return _VARIABLE.sub(variable, value) if isinstance(value, str) else value
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """What a file system is made with."""
+    found: dict[str, Any] = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
+    if protocol in ("s3", "s3a"):
+        usual: dict[str, Any] = fsspec_settings.get(protocol, {}).get("config_kwargs", {})
+        found["config_kwargs"] = {**_PATIENT, **usual, **found.get("config_kwargs", {})}
+    return found
+
+
+def _without_secrets(message: str) -> str:
+    """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
+    options: dict[str, Any] = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
+    found = [*options.values(), *(os.environ.get(name) for name in _SECRET_VARIABLES)]
+    for secret in sorted({text for text in found if isinstance(text, str) and len(text) > 3}, key=len, reverse=True):
+        message = message.replace(secret, "***")
+    return message
+
+
 def _storage_error(uri: str, action: str, error: OSError) -> StorageError:
-    remedy = _REMEDIES.get(error.errno or 0, str(error))
-    return StorageError(f"{uri}: cannot {action}: {remedy}")
+    remedy = _REMEDIES.get(error.errno or 0, str(error) or type(error).__name__)
+    return StorageError(_without_secrets(f"{uri}: cannot {action}: {remedy}"))
 
 
 @contextlib.contextmanager
@@ -66,21 +138,23 @@ def _mapped(uri: str, action: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if action == "write":
-            raise StorageError(f"{uri}: cannot write: no such folder, and it cannot be made") from error
+            raise StorageError(f"{uri}: cannot write: no such folder or bucket, and it cannot be made") from error
         raise ArtifactError(f"{uri}: not found") from error
     except OSError as error:
         raise _storage_error(uri, action, error) from error
     except Exception as error:
         if type(error).__module__.split(".")[0] in _STORE_PACKAGES:
-            raise StorageError(f"{uri}: cannot {action}: {type(error).__name__}: {error}") from error
+            message = f"{uri}: cannot {action}: {type(error).__name__}: {error}"
+            raise StorageError(_without_secrets(message)) from error
         raise
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:
     if "\0" in uri:
         raise SpecError(f"{uri!r}: a path cannot hold a NUL")
+    options = {protocol: _options(protocol) for protocol in re.findall(r"([a-z0-9]+)://", uri) if protocol not in _HERE}
     try:
-        fs, path = url_to_fs(uri, use_listings_cache=False)
+        fs, path = url_to_fs(uri, use_listings_cache=False, **options)
     except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
         raise SpecError(f"{uri}: {error}") from error
     return fs, path
@@ -117,10 +191,16 @@ def list_files(pattern: str) -> list[StoredFile]:
 
 
 def _stored(uri: str, info: dict[str, Any]) -> StoredFile:
-    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-    if isinstance(version, datetime):  # some stores give the same time as a number when they list
-        version = version.timestamp()
-    return StoredFile(uri, uri.rsplit("/", 1)[-1], int(info["size"]), str(version))
+    modified = _seconds(info.get("LastModified") or info.get("mtime") or info.get("created") or 0)
+    version = info.get("ETag") or info.get("etag") or modified or ""
+    return StoredFile(uri, uri.rsplit("/", 1)[-1], int(info["size"]), str(version), modified)
+
+
+def _seconds(time: Any) -> float:
+    """Some stores give a time as a date, some as text, and some the one when they list and the other when asked."""
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    return float(time.timestamp() if isinstance(time, datetime) else time)
 
 
 def stat(uri: str) -> StoredFile:
@@ -128,9 +208,12 @@ def stat(uri: str) -> StoredFile:
     with _mapped(uri, "look up"):
         fs, path = _filesystem(uri)
         if isinstance(fs, LocalFileSystem):
-            found = os.stat(path)
-            return StoredFile(uri, os.path.basename(path), found.st_size, str(found.st_mtime_ns))
+            return _stored_local(uri, os.stat(path))
         return _stored(uri, fs.info(path))
+
+
+def _stored_local(uri: str, found: os.stat_result) -> StoredFile:
+    return StoredFile(uri, uri.rsplit("/", 1)[-1], found.st_size, str(found.st_mtime_ns), found.st_mtime_ns / 1e9)
 
 
 @contextlib.contextmanager
@@ -148,20 +231,55 @@ def read_bytes(uri: str) -> bytes:
         return file.read()
 
 
-def list_names(folder: str) -> list[str]:
-    """The files below a folder, as paths relative to it, sorted; none if there is no such folder; no temporary files."""
+def read_all(uris: Sequence[str]) -> list[bytes]:
+    """Whole, small files, many at a time where the store allows it."""
+    return read_ranges([(uri, None, None) for uri in uris])
+
+
+def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes]:
+    """Bytes ``[start, stop)`` of files of one store, many at a time where the store allows it."""
+    if not ranges:
+        return []
+    with _mapped(ranges[0][0], "read"):
+        fs, _ = _filesystem(ranges[0][0])
+        if isinstance(fs, LocalFileSystem):
+            return [_read_local(uri, start, stop) for uri, start, stop in ranges]
+        paths, starts, stops = zip(*((_filesystem(uri)[1], start, stop) for uri, start, stop in ranges), strict=True)
+        found = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="return")
+    for (uri, _, _), content in zip(ranges, found, strict=True):
+        with _mapped(uri, "read"):
+            if isinstance(content, BaseException):
+                raise content
+    return list(found)
+
+
+def _read_local(uri: str, start: int | None, stop: int | None) -> bytes:
+    with _mapped(uri, "read"), open(_filesystem(uri)[1], "rb") as file:
+        file.seek(start or 0)
+        return file.read() if stop is None else file.read(stop - (start or 0))
+
+
+def list_stored(folder: str) -> dict[str, StoredFile]:
+    """The files below a folder by their path relative to it; none if there is no such folder; no hidden files."""
     with _mapped(folder, "list"):
         fs, path = _filesystem(folder)
-        found = fs.find(path) if fs.exists(path) else []
-    names = (str(full)[len(path.rstrip("/")) + 1 :] for full in found)
-    return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("."))
+        try:
+            found = fs.find(path, detail=True)
+        except FileNotFoundError:
+            found = {}
+        is_local = isinstance(fs, LocalFileSystem)
+    files = {}
+    for full, info in found.items():
+        name = str(full)[len(path.rstrip("/")) + 1 :]
+        if name and not name.rsplit("/", 1)[-1].startswith("."):
+            uri = join(folder, name)
+            files[name] = _stored_local(uri, os.stat(full)) if is_local else _stored(uri, info)
+    return files
 
 
-def size_of(uri: str) -> int | None:
-    """Bytes of a file; None if there is none."""
-    with _mapped(uri, "look up"):
-        fs, path = _filesystem(uri)
-        return int(fs.size(path)) if fs.exists(path) else None
+def list_names(folder: str) -> list[str]:
+    """The files below a folder, as paths relative to it, sorted; none if there is no such folder; no hidden files."""
+    return sorted(list_stored(folder))
 
 
 def remove(uri: str) -> None:
@@ -237,28 +355,76 @@ def publish(uri: str) -> Iterator[Sink]:
         try:
             yield Sink(target)
             target.close()
+            target.commit()
         except BaseException:
-            target.discard()
+            with contextlib.suppress(Exception):  # the first error tells more
+                target.discard()
             raise
-        target.commit()
 
 
 def publish_bytes(uri: str, content: bytes) -> dict[str, Any]:
     """Publish a small file; returns its entry for a receipt or manifest without the path."""
-    with publish(uri) as sink:
-        sink.write(content)
-    return {"bytes": sink.num_bytes, "sha256": sink.sha256}
+    fs, path = _filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        with publish(uri) as sink:
+            sink.write(content)
+    else:
+        with _mapped(uri, "write"):  # one request, where a file that is written piece by piece takes three
+            fs.pipe_file(path, content)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def honours_conditions(root: str) -> bool:
+    """Whether the store can create a file only if it is absent (S3: ``If-None-Match``; local: hard links): tried out."""
+    probe = join(root, f".probe.{uuid.uuid4().hex}")
+    publish_bytes(probe, b"")
+    try:
+        return not create_if_absent(probe, b"")
+    except StorageError:
+        return False
+    finally:
+        remove(probe)
+
+
+def create_first(uri: str, content: bytes, *, conditional: bool) -> list[bytes]:
+    """Create a small file unless there is one; whole or not at all. Returns what others had put there: nothing if this is
+    the first.
+
+    Without ``conditional`` the store cannot tell who is first. Then each writer lays down a claim of its own, *after* that
+    looks for the claims of others, and writes the file only if it is not there. Of two that write at once, one at least
+    finds the other's claim, so that nobody's differing content goes unseen; whose content the file has is left open.
+    """
+    if conditional:
+        if create_if_absent(uri, content):
+            return []
+        found = read_bytes(uri)
+        return [] if found == content else [found]  # it may be ours: the store did it, and its answer was lost
+    if exists(uri):
+        return [read_bytes(uri)]
+    folder, name = uri.rsplit("/", 1)
+    claim = join(folder, f".{name}.{uuid.uuid4().hex}.claim")
+    publish_bytes(claim, content)
+    with _mapped(uri, "list"):
+        fs, path = _filesystem(folder)
+        claims = sorted(str(found) for found in fs.ls(path, detail=False))
+    others = [join(folder, found.rsplit("/", 1)[-1]) for found in claims if found.rsplit("/", 1)[-1].startswith(f".{name}.")]
+    others = [other for other in others if other.endswith(".claim") and other != claim]
+    if not exists(uri):
+        publish_bytes(uri, content)
+    return read_all(others)
 
 
 def create_if_absent(uri: str, content: bytes) -> bool:
-    """Create a small file unless there is one; whole or not at all. False if there was one."""
+    """Create a small file, whole or not at all; False if there is one, and the store says so."""
     with _mapped(uri, "write"):
         fs, path = _filesystem(uri)
         if not isinstance(fs, LocalFileSystem):
             try:
                 fs.pipe_file(path, content, mode="create")
-            except FileExistsError:
-                return False
+            except OSError as error:
+                if _is_there_already(error):
+                    return False
+                raise
             return True
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = _temporary(path)
@@ -275,6 +441,12 @@ def create_if_absent(uri: str, content: bytes) -> bool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         return True
+
+
+def _is_there_already(error: OSError) -> bool:
+    """Whether a store refused to create a file because there is one: not all say so in a way that s3fs knows."""
+    answer = getattr(error.__cause__, "response", {})
+    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
 
 
 def remove_temporaries(root: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import shutil
@@ -31,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.verb(args)
     except PipelineError as error:
+        message = str(error).replace("tokenmill run SPEC", f"{_command()} run {getattr(args, 'spec', 'SPEC')}")
         if getattr(args, "json", False):
-            _print_json({"error": type(error).__name__, "message": str(error)})
-        sys.stderr.write(f"error: {error}\n")
+            _print_json({"error": type(error).__name__, "message": message})
+        sys.stderr.write(f"error: {message}\n")
         return EXIT_ERROR
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+            sub.add_argument("--only", metavar="STEP/TASK", help="do this one task, here, to see why it fails")
     verb("status", _status, "how far a run is").add_argument("output", metavar="OUTPUT")
     verb("verify", _verify, "read and hash every artifact again").add_argument("output", metavar="OUTPUT")
     verb("inspect", _inspect, "say what a run, tokenizer, data set or Arrow file holds").add_argument("path", metavar="PATH")
@@ -100,11 +103,15 @@ def _load(args: argparse.Namespace) -> JobSpec:
 
 def _run(args: argparse.Namespace) -> None:
     from pipeline.jobs.plan import make_plan
-    from pipeline.jobs.run import run_job
+    from pipeline.jobs.run import run_alone, run_job
 
     spec = _load(args)
     if args.dry_run:
         _show_plan(args, spec, make_plan(spec))
+        return
+    if args.only:
+        receipt = run_alone(spec, args.only)
+        _print_json(dataclasses.asdict(receipt))
         return
     for message in _messages(spec):
         sys.stderr.write(f"note: {message}\n")
@@ -207,17 +214,30 @@ def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
-    from pipeline.jobs.run import status
+    from pipeline.jobs.status import status
 
-    output = storage.absolute(args.output)
-    rows = status(output)
-    finished = storage.exists(storage.join(output, "_SUCCESS"))
+    found = status(args.output)
     if args.json:
-        _print_json({"finished": finished, "steps": rows})
+        _print_json(found)
         return
-    for row in [] if finished else rows:
-        _say(f"{row['step']:<9} {row['done']}/{'?' if row['total'] is None else row['total']}")
-    _say("finished" if finished else "not finished: run the same command again to go on")
+    for row in found["steps"]:
+        parts = [f"{row['step']:<9} {row['done']}/{'?' if row['total'] is None else row['total']}"]
+        parts += [f"{row[key]} {key}" for key in ("retries", "failed") if row[key]]
+        if row["bytes_per_second"]:
+            parts.append(f"{human_bytes(row['bytes_per_second'])}/s")
+        if row["slowest"]:
+            parts.append(f"slowest: {row['slowest']['task']}, {row['slowest']['seconds']:.1f} s")
+        if row["eta_seconds"]:
+            parts.append(f"ETA {row['eta_seconds']} s")
+        _say(" · ".join(parts))
+    driver = found["driver"]
+    if found["finished"]:
+        _say("finished")
+    elif driver is None or driver["released"]:
+        _say("not finished: run the same command again to go on")
+    else:
+        host = driver["host"].split("/")[0]
+        _say(f"process {driver['process']} on {host} wrote {driver['silent_seconds']:.0f} s ago that it is running")
 
 
 def _verify(args: argparse.Namespace) -> None:

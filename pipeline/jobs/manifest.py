@@ -19,7 +19,8 @@ from pipeline.jobs.dataset import describe_data_set
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.report import make_report, render_html
 from pipeline.jobs.schedule import Receipts
-from pipeline.jobs.tasks import FORMAT_VERSION, Job
+from pipeline.jobs.steps import STEPS
+from pipeline.jobs.tasks import FORMAT_VERSION, Job, read_receipts
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +51,21 @@ def _success(manifest: bytes) -> bytes:
 def is_finished(job: Job, plan: Plan) -> bool:
     """Whether the run of this plan has come to its end, and what it made is all there.
 
-    If something is gone, or two runs that ended at once left a manifest that is not that of ``_SUCCESS``, ``_SUCCESS``
-    is deleted: the run goes on and closes again.
+    What was written after ``_SUCCESS`` is read and hashed again. If something is gone or another, or two runs that ended at
+    once left a manifest that is not that of ``_SUCCESS``, ``_SUCCESS`` is deleted: the run goes on and closes again.
     """
     if not storage.exists(job.path("_SUCCESS")):
         return False
     try:
         manifest = read_manifest(job.output)
+        stored = storage.list_stored(job.output)
+        closed = stored["_SUCCESS"].modified
         for entry in manifest["artifacts"]:
-            if storage.size_of(job.path(entry["path"])) != entry["bytes"]:
+            found = stored.get(entry["path"])
+            if found is None or found.num_bytes != entry["bytes"]:
                 raise ArtifactError(f"{job.path(entry['path'])}: gone or cut off")
+            if found.modified > closed and storage.sha256_of(found.uri)[1] != entry["sha256"]:
+                raise ArtifactError(f"{found.uri}: its content has changed since the run was finished")
     except ArtifactError as error:
         logger.warning("%s; the run goes on", error)
         storage.remove(job.path("_SUCCESS"))
@@ -105,7 +111,7 @@ def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str,
 
 
 def verify(output: str, on_file: Callable[[str], None]) -> int:
-    """Read and hash every artifact again; returns how many there are.
+    """Read and hash every artifact again, and the receipts if they are still there; returns how many artifacts there are.
 
     Raises
     ------
@@ -123,4 +129,6 @@ def verify(output: str, on_file: Callable[[str], None]) -> int:
                 f"{output}/{entry['path']}: its content has changed: sha256 {sha256}, the manifest says {entry['sha256']}"
             )
         on_file(entry["path"])
+    for step in STEPS:
+        read_receipts(root, step)
     return len(artifacts)

@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import itertools
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,9 @@ from pipeline.spec import JobSpec, SourceSpec, TokenizerSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.tokenizer import load_tokenizer
 
-REVISION = 2
+logger = logging.getLogger(__name__)
+
+REVISION = 3
 """Raised whenever the same spec over the same input would give other bytes."""
 
 _PARTITION_BYTES = 16 << 20
@@ -44,7 +47,9 @@ class CountingPass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with."""
+    """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with;
+    ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
+    """
 
     fingerprint: str
     spec: dict[str, Any]
@@ -54,6 +59,7 @@ class Plan:
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
     num_partitions: int
+    conditional: bool = True
 
     @property
     def num_bytes(self) -> int:
@@ -78,6 +84,7 @@ def make_plan(spec: JobSpec) -> Plan:
     DataError
         A parquet file has no footer.
     """
+    storage.configure(spec.execution.storage_options)
     output = storage.absolute(spec.output)
     listed = [_list_source(source, index, output) for index, source in enumerate(spec.sources)]
     options = tuple(
@@ -131,7 +138,8 @@ def settle_plan(spec: JobSpec) -> Plan:
             raise SpecError(
                 f"output is {spec.output}, which has no plan.json but holds {found[0]!r}; name an empty or new directory"
             )
-        storage.create_if_absent(uri, to_json(plan))
+        plan = dataclasses.replace(plan, conditional=_is_conditional(output))
+        storage.create_first(uri, to_json(plan), conditional=plan.conditional)
     stored = read_plan(output)
     if stored.fingerprint != plan.fingerprint:
         raise SpecError(
@@ -143,6 +151,17 @@ def settle_plan(spec: JobSpec) -> Plan:
     return dataclasses.replace(stored, shards=tuple(_relocated(shard, uris) for shard in stored.shards))
 
 
+def _is_conditional(output: str) -> bool:
+    if storage.honours_conditions(output):
+        return True
+    logger.warning(
+        "%s: the store does not keep to `create only if absent` (S3: If-None-Match). Receipts are claimed before they are "
+        "written, and compared: as safe, but slower",
+        output,
+    )
+    return False
+
+
 def _relocated(shard: Shard, uris: dict[tuple[int, str], str]) -> Shard:
     parts = (dataclasses.replace(part, uri=uris[shard.source, part.name]) for part in shard.parts)
     return dataclasses.replace(shard, parts=tuple(parts))
@@ -150,7 +169,8 @@ def _relocated(shard: Shard, uris: dict[tuple[int, str], str]) -> Shard:
 
 def to_json(plan: Plan) -> bytes:
     """The content of plan.json."""
-    fields = {"format_version": 1, "tokenmill_version": __version__, "revision": REVISION, **dataclasses.asdict(plan)}
+    fields = {"format_version": 2, "tokenmill_version": __version__, "revision": REVISION, **dataclasses.asdict(plan)}
+    fields["sha256"] = _sha256(fields)
     return (json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
@@ -165,6 +185,8 @@ def read_plan(output: str) -> Plan:
     uri = storage.join(output, "plan.json")
     try:
         root = json.loads(storage.read_bytes(uri))
+        if root.pop("sha256") != _sha256(root):
+            raise ValueError("its content has changed")
         return Plan(
             fingerprint=root["fingerprint"],
             spec=root["spec"],
@@ -183,6 +205,7 @@ def read_plan(output: str) -> Plan:
                 for p in root["passes"]
             ),
             num_partitions=root["num_partitions"],
+            conditional=root["conditional"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{uri}: damaged: {error}; delete the output directory to start again") from error

@@ -13,10 +13,10 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline import __version__, storage
+from pipeline import __version__
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.schedule import Receipts
-from pipeline.jobs.tasks import Job
+from pipeline.jobs.tasks import Job, read_output
 from pipeline.stages.evaluate import Measure, describe
 
 ALL = "all sources"
@@ -53,8 +53,8 @@ def _evaluation(job: Job, receipts: Receipts) -> dict[str, dict[str, Any]]:
     for receipt in receipts["evaluate"].values():
         report = dict(receipt.report)
         name, source = report.pop("tokenizer"), report.pop("source")
-        with storage.open_input(job.path(receipt.outputs[0]["path"])) as file:
-            counts = pa.ipc.open_file(file).get_batch(0).column("count").to_numpy()
+        content = read_output(job, "evaluate", receipt.name, receipt.outputs[0])
+        counts = pa.ipc.open_stream(content).read_next_batch().column("count").to_numpy()
         for key in (source, ALL):
             sums.setdefault(name, {}).setdefault(key, Measure())
             sums[name][key] += Measure(**report)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline import storage
+from pipeline.errors import ArtifactError, SpecError
+from pipeline.jobs import lease
 from pipeline.jobs.manifest import Manifest, is_finished, read_manifest, write_results
-from pipeline.jobs.plan import Plan, read_plan, settle_plan
+from pipeline.jobs.plan import Plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.runner import LocalRunner, Runner
 from pipeline.jobs.schedule import Receipts, step_tasks
-from pipeline.jobs.steps import STEPS
-from pipeline.jobs.tasks import Job, Receipt, parse_receipt, receipt_path
+from pipeline.jobs.steps import STEPS, run_task
+from pipeline.jobs.tasks import Job, Receipt, parse_receipt, read_receipts
 from pipeline.spec import JobSpec
 
 logger = logging.getLogger(__name__)
@@ -34,25 +36,49 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
     """Plan, or resume, and run to the end. Raises PipelineError of any kind; run again to go on."""
     started = time.monotonic()
     plan = settle_plan(spec)
-    job = Job(spec, storage.absolute(spec.output))
+    job = make_job(spec, plan)
     if is_finished(job, plan):
         return Outcome(read_manifest(job.output), True, time.monotonic() - started)
-    receipts: Receipts = {}
-    step_seconds: dict[str, float] = {}
-    runner = runner or make_runner(spec)
-    gc.freeze()  # a vocabulary is many objects; collecting garbage while it is made need not walk over all modules too
-    try:
-        for step in STEPS:
-            step_started = time.monotonic()
-            receipts[step] = _run_step(step, job, plan, receipts, runner, progress)
-            step_seconds[step] = round(time.monotonic() - step_started, 3)
-        retries = runner.retries
-    finally:
-        gc.unfreeze()
-        runner.close()
-    execution = {"seconds": round(time.monotonic() - started, 3), "step_seconds": step_seconds, "retries": retries}
-    manifest = write_results(job, plan, receipts, execution)
-    return Outcome(manifest, False, time.monotonic() - started)
+    with lease.hold(job.output, job.conditional, progress.status) as check_lease:
+        if is_finished(job, plan):  # by a driver that held the lease until now
+            return Outcome(read_manifest(job.output), True, time.monotonic() - started)
+        receipts: Receipts = {}
+        step_seconds: dict[str, float] = {}
+        stored = storage.list_stored(job.output)
+        runner = runner or make_runner(spec)
+        gc.freeze()  # a vocabulary is many objects; collecting garbage while it is made need not walk over all modules too
+        try:
+            for step in STEPS:
+                step_started = time.monotonic()
+                tasks = step_tasks(step, job, plan, receipts)
+                done = _done_before(job, step, stored)
+                missing = [task for task in tasks if task.name not in done]
+                if tasks:
+                    progress.start(step, tasks, missing, runner.retries)
+                    try:
+                        for receipt in runner.run(job, sorted(missing, key=lambda task: -task.num_bytes)):
+                            done[receipt.name] = receipt
+                            progress.advance(receipt, runner.retries)
+                            check_lease()
+                    except BaseException:
+                        progress.finish(runner.retries, failed=True)
+                        raise
+                    progress.finish(runner.retries)
+                receipts[step] = {task.name: done[task.name] for task in tasks}
+                step_seconds[step] = round(time.monotonic() - step_started, 3)
+            retries = runner.retries
+        finally:
+            gc.unfreeze()
+            runner.close()
+        execution = {"seconds": round(time.monotonic() - started, 3), "step_seconds": step_seconds, "retries": retries}
+        manifest = write_results(job, plan, receipts, execution)
+        return Outcome(manifest, False, time.monotonic() - started)
+
+
+def make_job(spec: JobSpec, plan: Plan) -> Job:
+    """What tasks are told: without credentials, which they have from their environment."""
+    execution = dataclasses.replace(spec.execution, storage_options={})
+    return Job(dataclasses.replace(spec, execution=execution), storage.absolute(spec.output), plan.conditional)
 
 
 def make_runner(spec: JobSpec) -> Runner:
@@ -62,53 +88,71 @@ def make_runner(spec: JobSpec) -> Runner:
         return LocalRunner(execution.max_in_flight, execution.retries)
     from pipeline.jobs.ray_runner import RayRunner
 
-    return RayRunner(execution.address, execution.max_in_flight, execution.retries)
+    runner = RayRunner(execution.address, execution.max_in_flight, execution.retries, execution.task_memory_bytes)
+    if execution.storage_options and not runner.started_ray:
+        runner.close()
+        raise SpecError(
+            "execution.storage_options stay in this process and in what it starts, but this job runs on a cluster that was "
+            "there before. Leave them out, and give its nodes a role, AWS_… variables or "
+            f"{storage.OPTIONS_VARIABLE} (the options as JSON)"
+        )
+    return runner
 
 
-def _run_step(step: str, job: Job, plan: Plan, receipts: Receipts, runner: Runner, progress: Progress) -> dict[str, Receipt]:
-    tasks = step_tasks(step, job, plan, receipts)
-    done = {name: receipt for name, receipt in read_receipts(job.output, step).items() if _is_whole(job, receipt)}
-    missing = [task for task in tasks if task.name not in done]
-    if tasks:
-        progress.start(step, tasks, missing)
-        for receipt in runner.run(job, sorted(missing, key=lambda task: -task.num_bytes)):
+def run_alone(spec: JobSpec, label: str) -> Receipt:
+    """Do one task, ``STEP/NAME``, in this process, whether or not it was tried before; for finding out why it fails.
+
+    Raises
+    ------
+    SpecError
+        There is no such task, or a step before it is not done.
+    """
+    plan = settle_plan(spec)
+    job = make_job(spec, plan)
+    wanted, _, name = label.partition("/")
+    if wanted not in STEPS:
+        raise SpecError(f"--only {label}: STEP/NAME is expected; steps: {', '.join(STEPS)}")
+    receipts: Receipts = {}
+    for step in STEPS[: STEPS.index(wanted)]:
+        tasks = step_tasks(step, job, plan, receipts)
+        receipts[step] = read_receipts(job.output, step)
+        for task in tasks:
+            if task.name not in receipts[step]:
+                raise SpecError(
+                    f"--only {label}: {task.label} is not done yet, which comes before it; run the job without --only"
+                )
+    tasks = step_tasks(wanted, job, plan, receipts)
+    for task in tasks:
+        if task.name == name:
+            return run_task(job, task)
+    raise SpecError(f"--only {label}: {wanted} has no such task; its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}")
+
+
+def _done_before(job: Job, step: str, stored: dict[str, storage.StoredFile]) -> dict[str, Receipt]:
+    """The receipts of a step whose outputs are all there as published. Others are deleted: their tasks are done again.
+
+    ``stored``: a listing of the output. What was written later than its receipt is read and hashed again.
+    """
+    folder = f"_work/receipts/{step}/"
+    uris = {path: job.path(path) for path in stored if path.startswith(folder)}
+    done = {}
+    for (path, uri), content in zip(uris.items(), storage.read_all(list(uris.values())), strict=True):
+        try:
+            receipt = parse_receipt(content, uri)
+            for entry in receipt.outputs:
+                _check_output(job, entry, stored.get(entry["path"]), stored[path].modified)
+        except ArtifactError as error:
+            logger.warning("%s", error)
+            storage.remove(uri)
+        else:
             done[receipt.name] = receipt
-            progress.advance(receipt, runner.retries)
-        progress.finish()
-    return {task.name: done[task.name] for task in tasks}
+    return done
 
 
-def _is_whole(job: Job, receipt: Receipt) -> bool:
-    """Whether every output of a receipt is there in full; if not, the receipt is deleted, and the task is done again."""
-    for entry in receipt.outputs:
-        num_bytes = storage.size_of(job.path(entry["path"]))
-        if num_bytes != entry["bytes"]:
-            found = "is gone" if num_bytes is None else f"has {num_bytes} bytes, not {entry['bytes']}"
-            logger.warning("%s %s; %s %s is done again", entry["path"], found, receipt.step, receipt.name)
-            storage.remove(job.path(receipt_path(receipt.step, receipt.name)))
-            return False
-    return True
-
-
-def read_receipts(output: str, step: str) -> dict[str, Receipt]:
-    """The receipts of a step, by task."""
-    folder = storage.join(output, "_work/receipts", step)
-    found = {}
-    for name in storage.list_names(folder):
-        uri = storage.join(folder, name)
-        found[name.removesuffix(".json")] = parse_receipt(storage.read_bytes(uri), uri)
-    return found
-
-
-def status(output: str) -> list[dict[str, Any]]:
-    """How many tasks of each step are done, from storage alone; ``total`` is None where it is not known yet."""
-    plan = read_plan(output)
-    totals = {"count": len(plan.shards), "merge": len(plan.passes) * plan.num_partitions}
-    totals["train"] = len(plan.spec["tokenizers"])
-    packed = len((plan.spec["pack"] or {"tokenizers": []})["tokenizers"])
-    totals["encode"] = packed * len(plan.shards)
-    rows = []
-    for step in STEPS:
-        folder = storage.join(output, receipt_path(step, "x").rsplit("/", 1)[0])
-        rows.append({"step": step, "done": len(storage.list_names(folder)), "total": totals.get(step)})
-    return rows
+def _check_output(job: Job, entry: dict[str, object], found: storage.StoredFile | None, published: float) -> None:
+    if found is None:
+        raise ArtifactError(f"{entry['path']} is gone; it is made again")
+    if found.num_bytes != entry["bytes"]:
+        raise ArtifactError(f"{entry['path']} has {found.num_bytes} bytes, not {entry['bytes']}; it is made again")
+    if found.modified > published and storage.sha256_of(found.uri)[1] != entry["sha256"]:
+        raise ArtifactError(f"{entry['path']} has changed since it was published; it is made again")

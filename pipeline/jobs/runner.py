@@ -1,4 +1,4 @@
-"""Run tasks in this process. The seam that ``ray_runner`` fills for a cluster."""
+"""Run tasks in this process, and what every runner has in common: when a task is tried again, and when the job stops."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pipeline.jobs.steps import run_task
 from pipeline.jobs.tasks import Job, Receipt, Task
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 30.0
 
 
 class Runner(Protocol):
@@ -60,16 +62,20 @@ class LocalRunner:
                 future.cancel()
 
     def _attempt(self, job: Job, task: Task) -> Receipt:
-        for attempt in range(self._max_retries + 1):
+        for attempt in range(1, self._max_retries + 2):
             try:
                 return run_task(job, task)
             except StorageError as error:
-                if attempt == self._max_retries:
-                    raise gave_up(task, attempt + 1, error) from error
+                if attempt > self._max_retries:
+                    raise gave_up(task, attempt, error) from error
                 with self._lock:
                     self.retries += 1
-                logger.warning("%s: %s; trying again", task.label, error)
-                time.sleep(min(0.2 * 2**attempt, 10))
+                time.sleep(wait_before_retry(task, attempt, error))
+            except PipelineError as error:
+                raise gave_up(task, attempt, error) from error
+            except Exception as error:
+                error.add_note(f"in {where(task)}")
+                raise
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -78,9 +84,21 @@ class LocalRunner:
             self._pool.shutdown()
 
 
+def wait_before_retry(task: Task, attempt: int, error: BaseException) -> float:
+    """Say that a task is tried again; returns after how many seconds: each time twice as long."""
+    logger.warning("%s: %s; trying again", task.label, str(error).split("\n")[0])
+    return float(min(0.2 * 2**attempt, _LONGEST_WAIT))
+
+
+def where(task: Task) -> str:
+    """Which task it is, what it reads, and how it is run alone."""
+    reads = f", which reads {task.reads}" if task.reads else ""
+    return f"task {task.label}{reads}; to run it alone: tokenmill run SPEC --only {task.step}/{task.name}"
+
+
 def gave_up(task: Task, attempts: int, error: BaseException) -> PipelineError:
     """The error of a task that failed for good; what the user's data caused stays what it is."""
     if isinstance(error, PipelineError) and not isinstance(error, StorageError):
-        return error
+        return type(error)(f"{error}; in {where(task)}")
     times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return TaskFailed(f"{task.label} failed after {times}: {error}")
+    return TaskFailed(f"{task.label} failed after {times}: {error}; in {where(task)}")

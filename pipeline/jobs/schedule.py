@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json
 from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
-from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task
+from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
 
@@ -22,12 +23,15 @@ def step_tasks(step: str, job: Job, plan: Plan, receipts: Receipts) -> list[Task
     return _MAKERS[step](job, plan, receipts)
 
 
-def _shard_name(index: int) -> str:
-    return f"{index:05d}"
-
-
 def _shard_input(plan: Plan, shard: Shard) -> ShardInput:
     return ShardInput(shard, len(plan.shards), plan.read_options[shard.source])
+
+
+def _files_of(shard: Shard) -> str:
+    """The files of a shard, in words."""
+    first, more = shard.parts[0], len(shard.parts) - 1
+    place = "" if first.start is None else f" from {first.start} to {first.stop}"
+    return f"{first.uri}{place}" + (f" and {more} more" if more else "")
 
 
 def _trained(name: str, receipts: Receipts) -> TokenizerRef:
@@ -38,28 +42,34 @@ def _count_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     return [
         Task(
             step="count",
-            name=_shard_name(shard.index),
+            name=shard_name(shard.index),
             num_bytes=shard.num_bytes,
             params={
                 "source": _shard_input(plan, shard),
                 "passes": plan.passes,
                 "num_partitions": plan.num_partitions,
             },
+            reads=_files_of(shard),
         )
         for shard in plan.shards
     ]
 
 
-def _outputs_in(receipts: Iterable[Receipt], folder: str) -> list[dict[str, Any]]:
-    return [entry for receipt in receipts for entry in receipt.outputs if entry["path"].startswith(folder + "/")]
+def _outputs_in(receipts: Iterable[Receipt], folder: str) -> list[tuple[str, dict[str, Any]]]:
+    """What tasks published in a folder, each with the task's name."""
+    return [(r.name, entry) for r in receipts for entry in r.outputs if entry["path"].startswith(folder + "/")]
+
+
+def _bytes_in(receipts: Iterable[Receipt], folder: str) -> int:
+    return sum(entry["bytes"] for _, entry in _outputs_in(receipts, folder))
 
 
 def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
+    by_source = Counter(shard.source for shard in plan.shards)
+    shards = tuple(by_source[source] for source in range(len(job.spec.sources)))
     for counting in plan.passes:
-        counted = [receipts["count"][_shard_name(shard.index)] for shard in plan.shards]
-        parts = _outputs_in(counted, f"_work/count/{counting.name}")
-        num_bytes = sum(part["bytes"] for part in parts) // plan.num_partitions
+        num_bytes = _bytes_in(receipts["count"].values(), f"_work/count/{counting.name}") // plan.num_partitions
         for partition in range(plan.num_partitions):
             tasks.append(
                 Task(
@@ -70,7 +80,7 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                         "counting": counting.name,
                         "partition": partition,
                         "num_partitions": plan.num_partitions,
-                        "parts": [(p["path"], s.source) for p, s in zip(parts, plan.shards, strict=True)],
+                        "shards": shards,
                     },
                 )
             )
@@ -86,8 +96,8 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             Task(
                 step="train",
                 name=tokenizer.name,
-                num_bytes=sum(part["bytes"] for part in parts),
-                params={"tokenizer": tokenizer, "counting": counting, "parts": parts},
+                num_bytes=sum(entry["bytes"] for _, entry in parts),
+                params={"tokenizer": tokenizer, "parts": parts},
             )
         )
     return tasks
@@ -102,7 +112,7 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
     for index, source in enumerate(job.spec.sources):
         shards = [shard for shard in plan.shards if shard.source == index]
-        held_out = [receipts["count"][_shard_name(shard.index)] for shard in shards]
+        held_out = [receipts["count"][shard_name(shard.index)] for shard in shards]
         held_out = [receipt for receipt in held_out if receipt.report["documents"]["holdout"]]
         for group, start in enumerate(range(0, len(held_out), EVALUATE_SHARDS)):
             chosen = held_out[start : start + EVALUATE_SHARDS]
@@ -116,7 +126,7 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                             "tokenizer": tokenizer,
                             "source": source.name,
                             "group": group,
-                            "parts": [part["path"] for part in _outputs_in(chosen, "_work/holdout")],
+                            "parts": _outputs_in(chosen, "_work/holdout"),
                         },
                     )
                 )
@@ -144,16 +154,17 @@ def _encode_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             tasks.append(
                 Task(
                     step="encode",
-                    name=f"{name}/{_shard_name(shard.index)}",
+                    name=f"{name}/{shard_name(shard.index)}",
                     num_bytes=shard.num_bytes,
                     params={
                         "source": _shard_input(plan, shard),
                         "tokenizer": _trained(name, receipts),
                         "buckets": {split: Buckets(counts[split], total[split], first[split]) for split in SPLITS},
                     },
+                    reads=_files_of(shard),
                 )
             )
-            text_bytes = receipts["count"][_shard_name(shard.index)].report["text_bytes"]
+            text_bytes = receipts["count"][shard_name(shard.index)].report["text_bytes"]
             first = {split: first[split] + text_bytes[split] for split in SPLITS}
     return tasks
 
@@ -164,21 +175,21 @@ def _pack_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     _, buckets = _buckets(receipts)
     tasks = []
     for name in job.spec.pack.tokenizers:
-        encoded = [receipts["encode"][f"{name}/{_shard_name(shard.index)}"] for shard in plan.shards]
+        encoded = [receipts["encode"][f"{name}/{shard_name(shard.index)}"] for shard in plan.shards]
         for split in _splits(job):
-            parts = _outputs_in(encoded, f"_work/encode/{name}/{split}")
+            num_bytes = _bytes_in(encoded, f"_work/encode/{name}/{split}") // buckets[split]
             for bucket in range(buckets[split]):
                 tasks.append(
                     Task(
                         step="pack",
                         name=f"{name}/{split}/{bucket:05d}",
-                        num_bytes=sum(part["bytes"] for part in parts) // buckets[split],
+                        num_bytes=num_bytes,
                         params={
                             "tokenizer": _trained(name, receipts),
                             "split": split,
                             "bucket": bucket,
                             "buckets": buckets[split],
-                            "parts": [part["path"] for part in parts],
+                            "num_shards": len(plan.shards),
                         },
                     )
                 )

@@ -25,12 +25,26 @@ from numpy.typing import NDArray
 from pipeline import storage
 from pipeline.arrow import Rows, batches_by_group, list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError, SpecError
+from pipeline.jobs.parts import read_parts, write_parts
 from pipeline.jobs.plan import CountingPass
-from pipeline.jobs.tasks import FORMAT_VERSION, SPLITS, Job, Outputs, Receipt, Report, Task, parse_receipt, receipt_path
+from pipeline.jobs.tasks import (
+    FORMAT_VERSION,
+    SPLITS,
+    Job,
+    Outputs,
+    Receipt,
+    Report,
+    Task,
+    parse_receipt,
+    part_name,
+    read_output,
+    receipt_path,
+    shard_name,
+)
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
 from pipeline.spec import TokenizerSpec
-from pipeline.stages.count import WordCounter, add_up
+from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
@@ -44,6 +58,10 @@ from pipeline.trainers.bpe import BpeOptions, train_bpe
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
 
+_USUAL_TASK_MEMORY = 2 << 30
+_PROGRAM_BYTES = 256 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class ShardInput:
     """A shard of ``count``, and how its files are read."""
@@ -55,7 +73,7 @@ class ShardInput:
     @property
     def part_name(self) -> str:
         """The name of what is made of this shard."""
-        return _part_name(self.shard.index, self.count)
+        return part_name(self.shard.index, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +109,15 @@ def run_task(job: Job, task: Task) -> Receipt:
     outputs = Outputs(job)
     report = _STEPS[task.step](job, outputs, **task.params)
     receipt = Receipt(task.step, task.name, tuple(outputs.entries), report, round(time.monotonic() - started, 3))
-    if storage.create_if_absent(uri, receipt.to_json()):
-        return receipt
-    first = parse_receipt(storage.read_bytes(uri), uri)
-    if first.outputs != receipt.outputs:
-        raise ArtifactError(f"{task.label}: two attempts gave different bytes; {uri} is the first's receipt")
-    return first
+    for content in storage.create_first(uri, receipt.to_json(), conditional=job.conditional):
+        first = parse_receipt(content, uri)
+        if first.outputs != receipt.outputs:
+            raise ArtifactError(f"{task.label}: two attempts gave different bytes; {uri} is the first's receipt")
+        receipt = first
+    return receipt
 
 
 # --- documents of a shard ---------------------------------------------------------------------------------------------
-
-
-def _part_name(index: int, count: int) -> str:
-    return f"part-{index:05d}-of-{count:05d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,17 @@ def _text_bytes(texts: pa.LargeStringArray) -> int:
     return pc.sum(pc.binary_length(texts)).as_py() or 0
 
 
+def _free_bytes(job: Job) -> int:
+    """What a task may take, without the program itself."""
+    return (job.spec.execution.task_memory_bytes or _USUAL_TASK_MEMORY) - _PROGRAM_BYTES
+
+
 # --- count ------------------------------------------------------------------------------------------------------------
+
+
+def _table_bytes(job: Job, num_tables: int) -> int:
+    """How large the table of a counting pass may be: when it is exported there are three of its size."""
+    return min(MAX_TABLE_BYTES, _free_bytes(job) // (3 * num_tables))
 
 
 def count_shard(
@@ -157,7 +181,8 @@ def count_shard(
     """Count the words of a shard for every pass in one reading, and set its held-out documents aside."""
     dropped: Counter[str] = Counter()
     documents, text_bytes = Counter[str](), Counter[str]()
-    counters = [WordCounter(counting.pretokenizer, num_partitions) for counting in passes]
+    table_bytes = _table_bytes(job, len(passes))
+    counters = [WordCounter(counting.pretokenizer, num_partitions, table_bytes) for counting in passes]
     num_words = [0] * len(passes)
 
     def held_out_batches() -> Iterator[pa.RecordBatch]:
@@ -170,10 +195,10 @@ def count_shard(
             for index, counting in enumerate(passes):
                 num_words[index] += counters[index].add(rows_of(normalize(batch.texts, counting.normalizer)))
 
-    outputs.write_batches(f"_work/holdout/{source.part_name}.arrow", HELD_OUT, held_out_batches(), stream=True)
+    outputs.write_batches(f"_work/holdout/{source.part_name}.arrow", HELD_OUT, held_out_batches())
     for counting, counter in zip(passes, counters, strict=True):
         path = f"_work/count/{counting.name}/{source.part_name}.arrow"
-        outputs.write_batches(path, WORD_COUNTS, counter.partitions(), stream=False)
+        write_parts(outputs, path, WORD_COUNTS, counter.partitions())
     return {
         "source": source.shard.source,
         "documents": {split: documents[split] for split in SPLITS},
@@ -184,28 +209,32 @@ def count_shard(
     }
 
 
-def _read_batch(uri: str, index: int) -> pa.RecordBatch:
-    """One record batch of one of our Arrow files, without reading the others."""
-    with storage.open_input(uri) as file:
-        try:
-            return pa.ipc.open_file(file).get_batch(index)
-        except (pa.ArrowInvalid, OSError, IndexError) as error:
-            raise ArtifactError(f"{uri}: damaged: {error}; delete the output directory's _work and run again") from error
+def _files_of_shards(folder: str, num_shards: int, task_prefix: str = "") -> list[tuple[str, str]]:
+    """What the tasks of all shards published in a folder: path and task, in the order of the shards."""
+    shards = range(num_shards)
+    return [(f"{folder}/{part_name(i, num_shards)}.arrow", f"{task_prefix}{shard_name(i)}") for i in shards]
 
 
 # --- merge ------------------------------------------------------------------------------------------------------------
 
 
 def merge_partition(
-    job: Job, outputs: Outputs, *, counting: str, partition: int, num_partitions: int, parts: list[tuple[str, int]]
+    job: Job, outputs: Outputs, *, counting: str, partition: int, num_partitions: int, shards: tuple[int, ...]
 ) -> Report:
-    """Add up a partition of the words over all shards: words ascending, a count for each source."""
+    """Add up a partition of the words over all shards: words ascending, a count for each source.
+
+    ``shards``: how many there are of each source; they are numbered in the order of the sources.
+    """
     sources = [source.name for source in job.spec.sources]
     schema = merged_counts(sources)
-    read = [(_read_batch(job.path(path), partition), source) for path, source in parts]
-    table = add_up(read, len(sources)).rename_columns(schema.names).cast(schema)
-    path = f"_work/words/{counting}/{_part_name(partition, num_partitions)}.arrow"
-    outputs.write_batches(path, schema, iter(table.combine_chunks().to_batches()), stream=True)
+    sums = WordSums(len(sources), _free_bytes(job) // 8)
+    source_of = np.repeat(np.arange(len(shards)), shards).tolist()
+    files = _files_of_shards(f"_work/count/{counting}", len(source_of))
+    for batch, source in zip(read_parts(job, "count", files, partition, WORD_COUNTS), source_of, strict=True):
+        sums.add(batch, source)
+    table = sums.table().rename_columns(schema.names).cast(schema)
+    path = f"_work/words/{counting}/{part_name(partition, num_partitions)}.arrow"
+    outputs.write_batches(path, schema, table.combine_chunks().to_batches())
     return {"distinct_words": len(table)}
 
 
@@ -213,12 +242,12 @@ def merge_partition(
 
 
 def train_tokenizer(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerSpec, counting: str, parts: list[dict[str, Any]]
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerSpec, parts: list[tuple[str, dict[str, Any]]]
 ) -> Report:
     """Train one tokenizer from the merged words, and publish its directory."""
     weights = [Fraction(str(source.weight)) for source in job.spec.sources]
     scale = np.lcm.reduce([weight.denominator for weight in weights])
-    words, counts = _read_words(job, parts, [int(weight * int(scale)) for weight in weights])
+    words, counts, pruned = _read_words(job, parts, [int(weight * int(scale)) for weight in weights], tokenizer)
     pa.default_memory_pool().release_unused()  # what reading and earlier tasks left: training needs the room
     options = BpeOptions(
         vocab_size=tokenizer.vocab_size,
@@ -235,7 +264,7 @@ def train_tokenizer(
         pretokenizer=tokenizer.make_pretokenizer(),
         normalizer=tokenizer.normalizer,
         encoder=tokenizer.encoder,
-        options=_tokenizer_options(job, tokenizer, [part["sha256"] for part in parts]),
+        options=_tokenizer_options(job, tokenizer, [entry["sha256"] for _, entry in parts]),
     )
     folder = f"tokenizers/{tokenizer.name}"
     for name, content in result.files().items():
@@ -246,7 +275,7 @@ def train_tokenizer(
         "distinct_words": len(counts),
         "words": int(counts.sum()),
         "text_bytes": int((counts * np.diff(words.offsets)).sum()),
-        "pruned_words": 0,
+        **pruned,
         "merges": [(*pair, count) for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
     }
     outputs.write_bytes(f"{folder}/training.json", (json.dumps(training, ensure_ascii=False) + "\n").encode())
@@ -254,22 +283,29 @@ def train_tokenizer(
         "vocab_size": result.vocab_size,
         "num_merges": len(trained.merges),
         "distinct_words": training["distinct_words"],
+        **pruned,
         "sha256": result.sha256,
     }
 
 
-def _read_words(job: Job, parts: list[dict[str, Any]], weights: list[int]) -> tuple[Rows, NDArray[np.int64]]:
-    """The words of all partitions that some source of positive weight has, and their weighted counts."""
+def _read_words(
+    job: Job, parts: list[tuple[str, dict[str, Any]]], weights: list[int], tokenizer: TokenizerSpec
+) -> tuple[Rows, NDArray[np.int64], dict[str, int]]:
+    """The words to train on, their weighted counts, and how many were left out: distinct ones, and their occurrences."""
     tables = []
-    for part in parts:
-        with storage.open_input(job.path(part["path"])) as file:
-            tables.append(pa.ipc.open_stream(file).read_all())
+    pruned = {"pruned_words": 0, "pruned_occurrences": 0}
+    for name, entry in parts:
+        table = pa.ipc.open_stream(read_output(job, "merge", name, entry)).read_all()
+        if tokenizer.min_word_count > 1:
+            occurrences = np.sum([column.to_numpy() for column in table.columns[1:]], axis=0)
+            keep = occurrences >= tokenizer.min_word_count
+            pruned["pruned_words"] += int(len(keep) - keep.sum())
+            pruned["pruned_occurrences"] += int(occurrences[~keep].sum())
+            table = table.filter(pa.array(keep))
+        tables.append(table)
     table = pa.concat_tables(tables).combine_chunks()
     del tables
-    counts = _weighted_counts(table, weights)
-    keep = counts > 0
-    words = table.column("word").combine_chunks()
-    return rows_of(words if keep.all() else words.filter(pa.array(keep))), counts[keep]
+    return rows_of(table.column("word").combine_chunks()), _weighted_counts(table, weights), pruned
 
 
 def _weighted_counts(table: pa.Table, weights: list[int]) -> NDArray[np.int64]:
@@ -317,7 +353,7 @@ def _trained(job: Job, tokenizer: TokenizerRef) -> Tokenizer:
 
 
 def evaluate_tokenizer(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, source: str, group: int, parts: list[str]
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, source: str, group: int, parts: list[tuple[str, dict[str, Any]]]
 ) -> Report:
     """Measure a tokenizer on the held-out documents of some shards of one source."""
     if tokenizer.uri is None:
@@ -325,14 +361,13 @@ def evaluate_tokenizer(
     else:
         loaded = load_tokenizer(storage.read_bytes(tokenizer.uri), tokenizer.uri)
     sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
-    for path in parts:
-        with storage.open_input(job.path(path)) as file:
-            for batch in pa.ipc.open_stream(file):
-                more, counts = measure(loaded, batch.column("text"))
-                sums, id_counts = sums + more, id_counts + counts
+    for name, entry in parts:
+        for batch in pa.ipc.open_stream(read_output(job, "count", name, entry)):
+            more, counts = measure(loaded, batch.column("text"))
+            sums, id_counts = sums + more, id_counts + counts
     path = f"_work/evaluate/{tokenizer.name}/{source}/{group:05d}.arrow"
     batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
-    outputs.write_batches(path, TOKEN_COUNTS, iter([batch]), stream=False)
+    outputs.write_batches(path, TOKEN_COUNTS, [batch])
     return {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
 
 
@@ -371,7 +406,7 @@ def encode_shard(
         else:
             bucket_of = buckets_of_keys(key, buckets[split].count)
         path = f"_work/encode/{tokenizer.name}/{split}/{source.part_name}.arrow"
-        outputs.write_batches(path, schema, batches_by_group(table, bucket_of, buckets[split].count), stream=False)
+        write_parts(outputs, path, schema, batches_by_group(table, bucket_of, buckets[split].count))
     return {
         "tokenizer": tokenizer.name,
         "documents": {split: documents[split] for split in SPLITS},
@@ -391,14 +426,15 @@ def _with_appended(rows: pa.LargeListArray, append: int | None) -> pa.LargeListA
 
 
 def pack_bucket(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, split: str, bucket: int, buckets: int, parts: list[str]
+    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, split: str, bucket: int, buckets: int, num_shards: int
 ) -> Report:
     """Pack one bucket of encoded documents into one shard of the data set."""
     spec = job.spec.pack
     assert spec is not None
     loaded = _trained(job, tokenizer)
     schema = token_rows(loaded.dtype)
-    table = pa.Table.from_batches([_read_batch(job.path(path), bucket) for path in parts], schema=schema)
+    files = _files_of_shards(f"_work/encode/{tokenizer.name}/{split}", num_shards, f"{tokenizer.name}/")
+    table = pa.Table.from_batches(read_parts(job, "encode", files, bucket, schema), schema=schema)
     table, repeated = sort_rows(table)
     ids = table.column("ids").combine_chunks()
     pad_id = 0 if spec.append is None else loaded.id_of(spec.append)
@@ -417,7 +453,7 @@ def pack_bucket(
     }
     packed_schema, batches = to_batches(result, metadata)
     path = f"packed/{tokenizer.name}/{split}/data-{bucket:05d}-of-{buckets:05d}.arrow"
-    outputs.write_batches(path, packed_schema, iter(batches), stream=True)
+    outputs.write_batches(path, packed_schema, batches)
     return {
         "tokenizer": tokenizer.name,
         "split": split,

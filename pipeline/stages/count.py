@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from pipeline.schema import WORD_COUNTS
 
 MAX_TABLE_BYTES = 512 << 20
 """A table whose entries or long words would need more is spilled; room for eight million distinct words."""
+
+CHUNK_BYTES = 256 << 20
+"""Word counts that are kept side by side before they are summed up."""
 
 
 def _empty_table(capacity: int, arena_bytes: int) -> WordTable:
@@ -110,29 +113,45 @@ class WordCounter:
         self.num_distinct = 0
         runs = [pa.ipc.open_file(str(run)) for run in self._runs]
         for partition in range(self._num_partitions):
-            table = add_up([(run.get_batch(partition), 0) for run in runs], 1).rename_columns(WORD_COUNTS.names)
+            sums = WordSums(1)
+            for run in runs:
+                sums.add(run.get_batch(partition), 0)
+            table = sums.table().rename_columns(WORD_COUNTS.names)
             self.num_distinct += len(table)
             yield from table.cast(WORD_COUNTS).combine_chunks().to_batches() or [
                 pa.RecordBatch.from_pylist([], schema=WORD_COUNTS)
             ]
 
 
-def add_up(parts: Sequence[tuple[pa.RecordBatch, int]], num_columns: int) -> pa.Table:
-    """Add up the counts of equal words, each part's in a column of its own.
+class WordSums:
+    """Adds up word counts, those of each source in a column of its own.
 
-    Parameters
-    ----------
-    parts
-        ``WORD_COUNTS`` batches, and the column that each one's counts go to.
-    num_columns
-        How many columns there are.
-
-    Returns
-    -------
-    pyarrow.Table
-        ``word``, ascending, and the columns ``0``, ``1``, …, int64.
+    What was added is kept as it came until there is more of it than ``chunk_bytes``, and than of the sums so far; then it is
+    summed up. So memory is that of the distinct words and a chunk, however many parts there are.
     """
-    column = pl.col("column")
-    frames = [pl.DataFrame(batch).with_columns(pl.lit(index, dtype=pl.Int32).alias("column")) for batch, index in parts]
-    sums = [pl.col("count").filter(column == index).sum().alias(str(index)) for index in range(num_columns)]
-    return pl.concat(frames).group_by("word").agg(sums).sort("word").to_arrow()
+
+    def __init__(self, num_columns: int, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._num_columns = num_columns
+        self._chunk_bytes = chunk_bytes
+        self._frames: list[pl.DataFrame] = []
+        self._summed_bytes = 0
+        self._new_bytes = 0
+
+    def add(self, counts: pa.RecordBatch, column: int) -> None:
+        """Add ``WORD_COUNTS`` to a column."""
+        self._frames.append(pl.DataFrame(counts).with_columns(pl.lit(column, dtype=pl.Int32).alias("column")))
+        self._new_bytes += counts.nbytes
+        if self._new_bytes > max(self._chunk_bytes, self._summed_bytes):
+            summed = pl.concat(self._frames).group_by("word", "column").agg(pl.col("count").sum())
+            self._frames = [summed.select("word", "count", "column")]
+            self._summed_bytes = int(summed.estimated_size())
+            self._new_bytes = 0
+
+    def table(self) -> pa.Table:
+        """``word``, ascending, and the columns ``0``, ``1``, …, int64."""
+        if not self._frames:
+            columns = [pa.array([], pa.large_binary()), *(pa.array([], pa.int64()) for _ in range(self._num_columns))]
+            return pa.table(columns, names=["word", *map(str, range(self._num_columns))])
+        column = pl.col("column")
+        sums = [pl.col("count").filter(column == index).sum().alias(str(index)) for index in range(self._num_columns)]
+        return pl.concat(self._frames).group_by("word").agg(sums).sort("word").to_arrow()

@@ -201,7 +201,9 @@ def test_plan_then_status_then_run(call, spec_file, tmp_path):
     assert facts["finished"] is True
     assert all(row["done"] == row["total"] for row in facts["steps"] if row["total"] is not None)
     assert all(row["done"] > 0 for row in facts["steps"])
-    assert call("status", tmp_path / "out")[1] == "finished\n"
+    lines = call("status", tmp_path / "out")[1].splitlines()
+    assert re.fullmatch(r"count     1/1 · [\d.]+ k?B/s · slowest: 00000, [\d.]+ s", lines[0])
+    assert lines[-1] == "finished"
 
 
 def test_status_of_nothing(call, tmp_path):

@@ -99,7 +99,9 @@ def test_an_error_surfaces_and_no_further_task_starts(make_runner: Callable[...,
 
     raised = threading.Event()
     runner = make_runner(work, max_in_flight, 5)
-    with pytest.raises(DataError, match=r"^line 3: no text$"):
+    with pytest.raises(
+        DataError, match=r"^line 3: no text; in task count 01; to run it alone: tokenmill run SPEC --only count/01$"
+    ):
         list(runner.run(JOB, tasks(40)))
     raised.set()
     runner.close()
