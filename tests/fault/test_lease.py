@@ -92,17 +92,22 @@ def test_of_drivers_started_at_once_one_wins(
         assert published(output) == undisturbed
 
 
-def test_a_killed_driver_is_replaced_at_once(corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+NEVER = 1e6
+"""Beats so far apart that whoever waits for one runs into the test's own limit."""
+
+
+def test_a_killed_driver_is_replaced_at_once(
+    corpus: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "out"
     command = [*COMMAND, _write(job(corpus, output, shard_bytes=8_000), tmp_path / "job.yaml")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (output / "_work/receipts/count").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)  # not waited for: its number is still taken, as under a shell that is busy
-    started = time.monotonic()
+    monkeypatch.setattr(lease, "BEAT_SECONDS", NEVER)
     run_job(parse_spec(job(corpus, output)), Progress(io.StringIO()))
     assert process.wait() == -signal.SIGKILL
-    assert time.monotonic() - started < lease.BEAT_SECONDS * 4
     assert published(output) == undisturbed
     assert [found["released"] for found in lease.read_statuses(str(output))] == [False, True]
 
@@ -146,11 +151,11 @@ def test_a_driver_elsewhere_that_writes_is_left_alone(tmp_path: Path, monkeypatc
     writer.join()
 
 
-def test_a_released_lease_is_taken_at_once(tmp_path: Path) -> None:
+def test_a_released_lease_is_taken_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", NEVER)
     _elsewhere(tmp_path, released=True)
-    started = time.monotonic()
-    with _hold(tmp_path):
-        assert time.monotonic() - started < lease.BEAT_SECONDS
+    with _hold(tmp_path) as check:
+        check()
 
 
 def test_who_was_taken_for_dead_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

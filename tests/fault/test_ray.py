@@ -24,7 +24,7 @@ from tests.corpus import job, published
 
 @pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[int]:
-    ray.init(num_cpus=request.param, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ray.init("local", num_cpus=request.param, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield request.param
     ray.shutdown()
 
@@ -45,14 +45,14 @@ def _kill_workers(stop: threading.Event, killed: list[int]) -> None:
     while not stop.wait(0.6):
         for process in psutil.process_iter(["cmdline"]):
             command = " ".join(process.info["cmdline"] or [])
-            if "ray::run_task" in command and len(killed) < 4:
+            if command.startswith("ray::") and "IDLE" not in command and len(killed) < 4:
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(process.pid)
                 break
 
 
 def test_killed_workers_change_nothing(corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     stop, killed = threading.Event(), list[int]()
     killer = threading.Thread(target=_kill_workers, args=(stop, killed))
     killer.start()
@@ -72,7 +72,7 @@ def test_bad_data_stops_the_job_and_is_not_retried(corpus: Path, tmp_path: Path)
     bad.write_text('{"text": "fine"}\n{"text": 7}\n')
     spec = job(corpus, tmp_path / "out", address="auto")
     spec["sources"][1]["uris"] = [str(bad)]
-    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     started = time.monotonic()
     try:
         with pytest.raises(DataError, match=r"all\.jsonl: the line at byte 17: column 'text' is int"):

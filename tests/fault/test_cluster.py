@@ -1,0 +1,153 @@
+"""The same job on a cluster of several nodes that come and go, and on one whose workers are stuck or run out of memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from pipeline.errors import TaskFailed
+from pipeline.jobs import ray_runner
+from pipeline.jobs.load import parse_spec
+from pipeline.jobs.progress import Progress
+from pipeline.jobs.run import run_job
+from pipeline.jobs.status import status
+from tests.corpus import job, published
+from tests.fault.test_s3 import _job_on, _point_of, _published, filled  # noqa: F401
+from tests.s3 import Bucket, Fault, Proxy, Request
+
+_STORE_BYTES = 80 << 20
+
+
+def _run(spec: dict[str, Any]) -> None:
+    run_job(parse_spec(spec), Progress(io.StringIO()))
+
+
+class Nodes:
+    """A head without CPUs, and two nodes with one each."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _STORE_BYTES})
+        self.workers: list[Any] = []
+        self.add()
+        self.add()
+
+    def add(self) -> None:
+        """One more node, with one CPU."""
+        self.workers.append(self.cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES))
+
+    def node_of(self, process: int) -> Any:
+        """The node whose worker a process is; None if it is no worker."""
+        parents = {parent.pid for parent in psutil.Process(process).parents()}
+        for node in self.workers:
+            if any(info.process.pid in parents for info in node.all_processes["raylet"]):
+                return node
+        return None
+
+
+@pytest.fixture
+def nodes(proxy: Proxy) -> Iterator[Nodes]:
+    made = Nodes()
+    ray.init(address=made.cluster.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.cluster.shutdown()
+
+
+class Remover:
+    """A rule: when the first worker publishes at a point, its node is removed, in one stroke; another node is added."""
+
+    def __init__(self, nodes: Nodes, points: list[str]) -> None:
+        self._nodes = nodes
+        self._left = set(points)
+        self._lock = threading.Lock()
+        self.removed: list[str] = []
+
+    def __call__(self, request: Request) -> Fault | None:
+        point = _point_of(request)
+        if point not in self._left or request.pid is None:
+            return None
+        with self._lock:
+            node = self._nodes.node_of(request.pid)
+            if node is None or point not in self._left:
+                return None
+            self._left.remove(point)
+            self._nodes.workers.remove(node)
+            self._nodes.cluster.remove_node(node, allow_graceful=False)
+            self._nodes.add()
+            self.removed.append(point)
+            return Fault.RESET
+
+
+def test_nodes_that_go_and_come_in_every_step(
+    nodes: Nodes,
+    filled: Bucket,  # noqa: F811
+    proxy: Proxy,
+    undisturbed: dict[str, str],
+) -> None:
+    points = ["_work/count", "tokenizers/training.json", "_work/encode", "packed/data"]
+    proxy.decide = remover = Remover(nodes, points)
+    _run(_job_on(filled, address="auto"))
+    assert sorted(remover.removed) == sorted(points)
+    assert _published(filled) == undisturbed
+    retries = {row["step"]: row["retries"] for row in status(f"{filled.uri}/out")["steps"]}
+    assert all(retries[step] for step in ("count", "train", "encode", "pack")), retries
+
+
+def test_a_stuck_worker_does_not_hold_up_the_job(
+    corpus: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_runner, "_LEAST_SECONDS", 1.0)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=_STORE_BYTES, log_to_driver=False)
+    stopped: list[int] = []
+
+    def stop_a_worker() -> None:
+        while not stopped:
+            for process in psutil.process_iter(["cmdline"]):
+                if not stopped and (process.info["cmdline"] or [""])[0].startswith("ray::encode"):
+                    os.kill(process.pid, signal.SIGSTOP)
+                    stopped.append(process.pid)
+            time.sleep(0.002)
+
+    stopper = threading.Thread(target=stop_a_worker)
+    stopper.start()
+    try:
+        _run(job(corpus, tmp_path / "out", address="auto", shard_bytes=8_000))
+    finally:
+        stopped.append(0)
+        stopper.join()
+        ray.shutdown()
+    assert len(stopped) == 2
+    assert published(tmp_path / "out") == undisturbed
+
+
+def test_a_task_killed_for_memory_twice_stops_the_job_by_name(
+    corpus: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """With so low a threshold Ray kills every task, as it would one that cannot fit."""
+    memory = {"memory_usage_threshold": 0.01, "memory_monitor_refresh_ms": 50, "min_memory_free_bytes": -1}
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, object_store_memory=_STORE_BYTES, log_to_driver=False,
+        _system_config=memory,
+    )  # fmt: skip
+    spec = job(corpus, tmp_path / "out", address="auto", retries=100)
+    try:
+        with pytest.raises(TaskFailed) as error:
+            _run(spec)
+    finally:
+        ray.shutdown()
+    message = r"count \d+ was killed for memory 2 times, the last time with a node to itself.*which reads .*\.jsonl"
+    assert error.match(message)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    _run(job(corpus, tmp_path / "out"))
+    assert published(tmp_path / "out") == undisturbed
