@@ -153,6 +153,28 @@ def merge(corpus: Corpus, repeats: int) -> Outcome:
     return Outcome(rows, checked)
 
 
+def partitioned(corpus: Corpus, repeats: int) -> Outcome:
+    """The merge loop over partitions in threads beside that of one process: what rounds and messages cost."""
+    work = {"file": corpus.lines(), "vocab_size": VOCAB_SIZES[0]}
+    sides = {"one process": Probe("ours.merge", 1, work)}
+    for partitions in (1, 2, 4):
+        sides[str(partitions)] = Probe("ours.merge_partitioned", min(partitions, CORES), work | {"partitions": partitions})
+    runs = alternate(sides, repeats)
+    what = f"merge loop to {VOCAB_SIZES[0]:,} tokens"
+    rows = []
+    for partitions in (1, 2, 4):
+        side = runs[str(partitions)]
+        facts = side[0]
+        note = (
+            f"cores: {min(partitions, CORES)}; target: at most 1.5 × the time; {facts['rounds']:,} rounds, "
+            f"{facts['merges'] / facts['rounds']:.0f} merges a round, {facts['taken_back']:,} proposed merges taken back; "
+            f"messages: {facts['bytes_sent'] / 1e6:.1f} MB there, {facts['bytes_received'] / 1e6:.1f} MB back"
+        )
+        what_of = f"{what}, partitions: {partitions}"
+        rows.append(Row(what_of, "s", _seconds(side), "one process", _seconds(runs["one process"]), Target(0.67, 1), note))
+    return Outcome(rows, [_agree_on_merges(f"{what}, one process and 1, 2 and 4 partitions", *runs.values())])
+
+
 def count(corpus: Corpus, repeats: int) -> Outcome:
     """Splitting by GPT-2's regex and counting words, on one core."""
     sides = {
@@ -326,6 +348,7 @@ GROUPS: dict[str, Callable[[Corpus, int], Outcome]] = {
     "training": training,
     "command": command,
     "merge": merge,
+    "partitioned": partitioned,
     "count": count,
     "encode": encode,
     "regex": regex,

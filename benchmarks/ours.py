@@ -30,6 +30,7 @@ from pipeline.pretokenizer import GPT2_REGEX, Pretokenizer
 from pipeline.stages.count import WordCounter
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
+from pipeline.trainers.partitioned import LocalPartitions, Words, divide_words, train_partitioned, words_of
 
 BATCH_BYTES = 4 << 20
 
@@ -123,6 +124,22 @@ def merge(file: str, vocab_size: int) -> dict[str, Any]:
     started = time.perf_counter()
     trained = _train(counted, BpeOptions(vocab_size=vocab_size - 1, initial_alphabet="seen"))
     return {"seconds": time.perf_counter() - started, **describe_merges(trained.merges)}
+
+
+def merge_partitioned(file: str, vocab_size: int, partitions: int) -> dict[str, Any]:
+    """The same over partitions, each with a thread of its own; dividing the words, as counting does it, is not timed."""
+    warm.main()
+    counted = _count(_batches(read_lines(file)), Pretokenizer.named("gpt2"))
+    counted = counted.take(pc.sort_indices(counted.column("word")))
+    words = words_of(rows_of(counted.column("word")), counted.column("count").to_numpy())
+    options = BpeOptions(vocab_size=vocab_size - 1, initial_alphabet="seen")
+    parts = divide_words(words, partitions)
+    train_partitioned(
+        LocalPartitions([Words(part.symbols[:50], part.offsets[:5], part.counts[:4]) for part in parts]), options
+    )
+    started = time.perf_counter()
+    trained, statistics = train_partitioned(LocalPartitions(parts), options)
+    return {"seconds": time.perf_counter() - started, **statistics._asdict(), **describe_merges(trained.merges)}
 
 
 def merge_unsplit(file: str, max_bytes: int, vocab_size: int) -> dict[str, Any]:

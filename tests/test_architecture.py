@@ -26,10 +26,12 @@ LAYERS = [
     ["pipeline.regex_syntax", "pipeline.boundaries"],
     ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
 ]
-# What of its own row a module may use: jobs and stages are made of several files, the others stand alone.
+# What of its own row a module may use: jobs and stages are made of several files, one trainer gives what another gives, the
+# others stand alone.
 SAME_ROW = {
     "pipeline.jobs": ["pipeline.jobs"],
     "pipeline.stages": ["pipeline.stages"],
+    "pipeline.trainers": ["pipeline.trainers"],
     "pipeline.kernels": ["pipeline.kernels"],
 }
 

@@ -20,124 +20,12 @@ import numpy as np
 
 from pipeline.kernels._jit import leaf, njit
 from pipeline.kernels._llvm import prefetch
+from pipeline.kernels.arena import grown
+from pipeline.kernels.cells import DEAD, LOWER, cell_of, token_of, weight_of
+from pipeline.kernels.pair_heap import sift_down, sift_up
 
-END = np.int32(-1)
-"""Stands before the first and after each word: pairs do not cross it."""
-
-_DEAD = np.int32(-2)
-_MOST_INT32 = 2**31 - 1
-_LOWER = 0xFFFFFFFF
 _AHEAD = np.uintp(16)
 """Positions between the one that is looked at and the one whose cell is fetched."""
-
-
-@leaf
-def _id(cell):
-    return np.int32(cell << 32 >> 32)  # with its sign
-
-
-@leaf
-def _cell(token, weight):
-    return np.int64(weight) << 32 | (np.int64(token) & _LOWER)
-
-
-@leaf
-def _weight(cell, counts):
-    weight = cell >> 32
-    return weight if weight >= 0 else counts[~weight]
-
-
-@njit
-def seen_bytes(values):
-    """Which bytes occur at all. ``values [dtype=uint8]``; ``[shape=(256,), dtype=bool]`` out."""
-    seen = np.zeros(256, dtype=np.bool_)
-    for byte in values:
-        seen[byte] = True
-    return seen
-
-
-@njit
-def words_to_cells(values, offsets, counts, byte_ids):
-    """Words as ids with ``END`` around each; beside each id, in the same 8 bytes, how often its word occurs.
-
-    Bytes whose id is negative are left out; their neighbours become adjacent, as in ``tokenizers``.
-
-    Returns
-    -------
-    cells
-        In the lower half the id, or ``END``. In the upper half the word's count, or, if that has more than 31 bits, the
-        complement of the word's index in ``counts``. ``[shape=(n,), dtype=int64]``
-    """
-    num_words = len(offsets) - 1
-    cells = np.empty(offsets[num_words] - offsets[0] + num_words + 1, dtype=np.int64)
-    cells[0] = _cell(END, 0)
-    at = 1
-    for word in range(num_words):
-        weight = counts[word] if counts[word] <= _MOST_INT32 else np.int64(~word)
-        for i in range(offsets[word], offsets[word + 1]):
-            token = byte_ids[values[i]]
-            if token >= 0:
-                cells[at] = _cell(token, weight)
-                at += 1
-        cells[at] = _cell(END, weight)
-        at += 1
-    return cells[:at]
-
-
-@leaf
-def _is_before(count_a, a, count_b, b, left, right):
-    """Whether pair ``a`` is merged before pair ``b``."""
-    if count_a != count_b:
-        return count_a > count_b
-    if left[a] != left[b]:
-        return left[a] < left[b]
-    return right[a] < right[b]
-
-
-@leaf
-def _sift_up(heap_counts, heap_pairs, at, left, right):
-    count = heap_counts[at]
-    pair = heap_pairs[at]
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not _is_before(count, pair, heap_counts[parent], heap_pairs[parent], left, right):
-            break
-        heap_counts[at] = heap_counts[parent]
-        heap_pairs[at] = heap_pairs[parent]
-        at = parent
-    heap_counts[at] = count
-    heap_pairs[at] = pair
-
-
-@leaf
-def _sift_down(heap_counts, heap_pairs, at, size, left, right):
-    count = heap_counts[at]
-    pair = heap_pairs[at]
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and _is_before(
-            heap_counts[child + 1], heap_pairs[child + 1], heap_counts[child], heap_pairs[child], left, right
-        ):
-            child += 1
-        if not _is_before(heap_counts[child], heap_pairs[child], count, pair, left, right):
-            break
-        heap_counts[at] = heap_counts[child]
-        heap_pairs[at] = heap_pairs[child]
-        at = child
-    heap_counts[at] = count
-    heap_pairs[at] = pair
-
-
-@njit
-def _grown(array, used, extra):
-    """The array itself, or a copy with more room, so that ``extra`` more values fit."""
-    if used + extra <= len(array):
-        return array
-    result = np.empty(max(used + extra, len(array) * 3 // 2), dtype=array.dtype)
-    result[:used] = array[:used]
-    return result
 
 
 @leaf
@@ -171,8 +59,8 @@ def _initial_pairs(cells, counts, byte_of):
         if byte_of[token] >= 0:
             id_of[byte_of[token]] = token
     for at in range(1, len(cells) - 1):
-        if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
-            sizes[byte_of[_id(cells[at])] << 8 | byte_of[_id(cells[at + 1])]] += 1
+        if token_of(cells[at]) >= 0 and token_of(cells[at + 1]) >= 0:
+            sizes[byte_of[token_of(cells[at])] << 8 | byte_of[token_of(cells[at + 1])]] += 1
     num_pairs = 0
     num_positions = np.int64(0)
     for key in range(len(sizes)):
@@ -196,11 +84,11 @@ def _initial_pairs(cells, counts, byte_of):
     # Three times the room: to grow would hold both copies, and memory that is not touched is not used.
     positions = np.empty(3 * num_positions, dtype=np.int32)
     for at in range(1, len(cells) - 1):
-        if _id(cells[at]) >= 0 and _id(cells[at + 1]) >= 0:
-            slot = slots[byte_of[_id(cells[at])] << 8 | byte_of[_id(cells[at + 1])]]
+        if token_of(cells[at]) >= 0 and token_of(cells[at + 1]) >= 0:
+            slot = slots[byte_of[token_of(cells[at])] << 8 | byte_of[token_of(cells[at + 1])]]
             positions[starts[slot] + lengths[slot]] = at
             lengths[slot] += 1
-            pair_counts[slot] += _weight(cells[at], counts)
+            pair_counts[slot] += weight_of(cells[at], counts)
     return left, right, pair_counts, starts, lengths, positions, num_positions
 
 
@@ -213,10 +101,10 @@ def _recount(cells, counts, positions, start, stop, a, b, length_a):
         prefetch(cells, np.uintp(positions[min(i + _AHEAD, np.uintp(stop - 1))]))
         at = np.uintp(positions[i])
         cell = cells[at]
-        if _id(cell) == a and _id(cells[at + np.uintp(length_a)]) == b:
+        if token_of(cell) == a and token_of(cells[at + np.uintp(length_a)]) == b:
             positions[np.uintp(start + live)] = at
             live += 1
-            count += _weight(cell, counts)
+            count += weight_of(cell, counts)
     return live, count
 
 
@@ -278,7 +166,7 @@ def learn_merges(
             heap_counts[heap_size] = pair_counts[pair]
             heap_pairs[heap_size] = pair
             heap_size += 1
-            _sift_up(heap_counts, heap_pairs, heap_size - 1, left, right)
+            sift_up(heap_counts, heap_pairs, heap_size - 1, left, right)
 
     most = max(vocab_size, num_ids)
     left_of = np.full(most, -1, dtype=np.int32)
@@ -314,13 +202,13 @@ def learn_merges(
         lengths[pair] = live
         if count < bound and count >= min_count:
             heap_counts[0] = count
-            _sift_down(heap_counts, heap_pairs, 0, heap_size, left, right)
+            sift_down(heap_counts, heap_pairs, 0, heap_size, left, right)
             continue
         heap_size -= 1
         heap_counts[0] = heap_counts[heap_size]
         heap_pairs[0] = heap_pairs[heap_size]
         if heap_size > 0:
-            _sift_down(heap_counts, heap_pairs, 0, heap_size, left, right)
+            sift_down(heap_counts, heap_pairs, 0, heap_size, left, right)
         if count < min_count:
             continue
 
@@ -342,18 +230,18 @@ def learn_merges(
             num_ids += 1
 
         # Rewrite the text. A token's id stands in its first and in its last place; places between are dead.
-        merged = _grown(merged, 0, live)
+        merged = grown(merged, 0, live)
         num_merged = 0
         for i in range(start, start + live):
             prefetch(cells, np.uintp(positions[min(i + 16, start + live - 1)]))
             at = positions[i]
             middle = at + length_a
-            if _id(cells[at]) == a and _id(cells[middle]) == b:
-                first = cells[at] & ~_LOWER | new
-                cells[middle - 1] = _cell(_DEAD, 0)
-                cells[middle] = _cell(_DEAD, 0)
+            if token_of(cells[at]) == a and token_of(cells[middle]) == b:
+                first = cells[at] & ~LOWER | new
+                cells[middle - 1] = cell_of(DEAD, 0)
+                cells[middle] = cell_of(DEAD, 0)
                 cells[at] = first
-                cells[at + length - 1] = _cell(new, 0)
+                cells[at + length - 1] = cell_of(new, 0)
                 merged[num_merged] = at
                 num_merged += 1
 
@@ -362,15 +250,15 @@ def learn_merges(
         num_touched_right = 0
         for i in range(num_merged):
             at = merged[i]
-            weight = _weight(cells[at], counts)
-            neighbour = _id(cells[at + length])
+            weight = weight_of(cells[at], counts)
+            neighbour = token_of(cells[at + length])
             if neighbour >= 0:
                 if num_right[neighbour] == 0:
                     touched_right[num_touched_right] = neighbour
                     num_touched_right += 1
                 num_right[neighbour] += 1
                 weight_right[neighbour] += weight
-            neighbour = _id(cells[at - 1])
+            neighbour = token_of(cells[at - 1])
             if neighbour >= 0 and neighbour != new:  # (new, new) is counted from its left side
                 if num_left[neighbour] == 0:
                     touched_left[num_touched_left] = neighbour
@@ -379,13 +267,13 @@ def learn_merges(
                 weight_left[neighbour] += weight
 
         extra = num_touched_left + num_touched_right
-        left = _grown(left, num_pairs, extra)
-        right = _grown(right, num_pairs, extra)
-        starts = _grown(starts, num_pairs, extra)
-        lengths = _grown(lengths, num_pairs, extra)
-        heap_counts = _grown(heap_counts, heap_size, extra)
-        heap_pairs = _grown(heap_pairs, heap_size, extra)
-        positions = _grown(positions, used_positions, 2 * num_merged)
+        left = grown(left, num_pairs, extra)
+        right = grown(right, num_pairs, extra)
+        starts = grown(starts, num_pairs, extra)
+        lengths = grown(lengths, num_pairs, extra)
+        heap_counts = grown(heap_counts, heap_size, extra)
+        heap_pairs = grown(heap_pairs, heap_size, extra)
+        positions = grown(positions, used_positions, 2 * num_merged)
 
         # From here on num_left and num_right hold where the neighbour's next position goes, or -1 for a skipped pair.
         for side in range(2):
@@ -404,17 +292,17 @@ def learn_merges(
                 heap_counts[heap_size] = weights[neighbour]
                 heap_pairs[heap_size] = num_pairs
                 heap_size += 1
-                _sift_up(heap_counts, heap_pairs, heap_size - 1, left, right)
+                sift_up(heap_counts, heap_pairs, heap_size - 1, left, right)
                 num_pairs += 1
                 used_positions += sizes[neighbour]
                 sizes[neighbour] = starts[num_pairs - 1]
         for i in range(num_merged):
             at = merged[i]
-            neighbour = _id(cells[at + length])
+            neighbour = token_of(cells[at + length])
             if neighbour >= 0 and num_right[neighbour] >= 0:
                 positions[num_right[neighbour]] = at
                 num_right[neighbour] += 1
-            neighbour = _id(cells[at - 1])
+            neighbour = token_of(cells[at - 1])
             if neighbour >= 0 and neighbour != new and num_left[neighbour] >= 0:
                 positions[num_left[neighbour]] = at - length_of[neighbour]
                 num_left[neighbour] += 1

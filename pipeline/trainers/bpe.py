@@ -9,6 +9,7 @@ Sennrich, Haddow, Birch (2016), "Neural Machine Translation of Rare Words with S
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from pipeline.arrow import Rows
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, to_bytes, to_chars
 from pipeline.errors import DataError
-from pipeline.kernels.merges import learn_merges, seen_bytes, words_to_cells
+from pipeline.kernels.cells import seen_bytes, words_to_cells
+from pipeline.kernels.merges import learn_merges
 
 MAX_SYMBOLS = 2**31 - 2
 
@@ -64,20 +66,8 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     --------
     Words ``ab`` (3 times) and ``abc`` (once): ``(a, b)`` is merged with count 4, then ``(ab, c)`` with count 1.
     """
-    num_symbols = words.num_bytes + len(counts) + 1
-    if num_symbols > MAX_SYMBOLS:
-        raise DataError(
-            f"the distinct words have {num_symbols:,} symbols together; one trainer holds at most {MAX_SYMBOLS:,}. "
-            "Use a pretokenizer that cuts shorter words, or fewer documents."
-        )
-    vocab: dict[str, int] = {}
-    for token in options.special_tokens:
-        vocab.setdefault(token, len(vocab))
-    seen = seen_bytes(words.values[: words.num_bytes])
-    byte_ids = np.full(256, -1, dtype=np.int32)
-    for byte in ALPHABET:
-        if options.initial_alphabet == "bytes" or seen[byte]:
-            byte_ids[byte] = vocab.setdefault(to_chars(bytes([byte])), len(vocab))
+    check_symbols(words.num_bytes + len(counts) + 1)
+    vocab, byte_ids = initial_vocabulary(seen_bytes(words.values[: words.num_bytes]), options)
     byte_of = np.full(len(vocab), -1, dtype=np.int64)
     byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
 
@@ -85,7 +75,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     formable.sort(key=len)
     special_ids = np.array([vocab[to_chars(token)] for token in formable], dtype=np.int64)
     counts = np.ascontiguousarray(counts, dtype=np.int64)
-    pairs, merge_counts, results = learn_merges(
+    learned = learn_merges(
         words_to_cells(words.values, words.offsets, counts, byte_ids),
         counts,
         len(vocab),
@@ -97,7 +87,38 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
         np.frombuffer(b"".join(formable) + b"\0", dtype=np.uint8),
         np.cumsum([0, *map(len, formable)], dtype=np.int64),
     )
-    spellings = list(vocab)
+    return spell_merges(vocab, *learned)
+
+
+def check_symbols(num_symbols: int) -> None:
+    """Raise a DataError if one trainer cannot hold so many symbols."""
+    if num_symbols > MAX_SYMBOLS:
+        raise DataError(
+            f"the distinct words have {num_symbols:,} symbols together; one trainer holds at most {MAX_SYMBOLS:,}. "
+            "Use a pretokenizer that cuts shorter words, or fewer documents."
+        )
+
+
+def initial_vocabulary(seen: NDArray[np.bool_], options: BpeOptions) -> tuple[dict[str, int], NDArray[np.int32]]:
+    """Spelling to id before the first merge, special tokens and alphabet, and the id of each byte, or -1.
+
+    ``seen [shape=(256,), dtype=bool]``: which bytes occur.
+    """
+    vocab: dict[str, int] = {}
+    for token in options.special_tokens:
+        vocab.setdefault(token, len(vocab))
+    byte_ids = np.full(256, -1, dtype=np.int32)
+    for byte in ALPHABET:
+        if options.initial_alphabet == "bytes" or seen[byte]:
+            byte_ids[byte] = vocab.setdefault(to_chars(bytes([byte])), len(vocab))
+    return vocab, byte_ids
+
+
+def spell_merges(
+    initial: Iterable[str], pairs: NDArray[np.int32], merge_counts: NDArray[np.int64], results: NDArray[np.int32]
+) -> TrainedBpe:
+    """What merges of ids give, from the spellings of the ids before the first merge; arrays as of ``learn_merges``."""
+    spellings = list(initial)
     merges = []
     for left, right, result in zip(*pairs.T.tolist(), results.tolist(), strict=True):
         merges.append((spellings[left], spellings[right]))

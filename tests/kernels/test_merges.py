@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.kernels.merges import END, learn_merges, seen_bytes, words_to_cells
+from pipeline.kernels.cells import END, seen_bytes, words_to_cells
+from pipeline.kernels.merges import learn_merges
 from tests import reference, strategies
 
 few_letters = st.text("abc", min_size=1, max_size=8).map(str.encode)

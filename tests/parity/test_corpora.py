@@ -16,6 +16,7 @@ from pipeline.pretokenizer import PRESETS, Pretokenizer
 from pipeline.stages.count import WordCounter
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainers.bpe import BpeOptions, train_bpe
+from pipeline.trainers.partitioned import LocalPartitions, divide_words, train_partitioned, words_of
 
 VOCAB_SIZE = 8192
 SPECIALS = ("<|endoftext|>", "<|pad|>")
@@ -102,3 +103,17 @@ def test_without_any_cut(samples: tuple[list[str], list[str]]) -> None:
 def test_same_tokenizer_and_same_ids_on_less_text(name: str, samples: tuple[list[str], list[str]]) -> None:
     train, test = samples
     _assert_parity(train[::12], test[::60], *SMALL_CASES[name])
+
+
+def test_same_tokenizer_from_three_partitions(samples: tuple[list[str], list[str]]) -> None:
+    train = samples[0][::4]
+    pretokenizer = Pretokenizer.named("gpt2")
+    counter = WordCounter(pretokenizer)
+    counter.add(rows_of(pa.array(train, type=pa.large_string())))
+    counted = next(counter.partitions())
+    words = words_of(rows_of(counted.column("word")), counted.column("count").to_numpy())
+    options = BpeOptions(vocab_size=VOCAB_SIZE, special_tokens=SPECIALS)
+    trained, statistics = train_partitioned(LocalPartitions(divide_words(words, 3)), options)
+    ours = Tokenizer(trained.vocab, trained.merges, SPECIALS, pretokenizer, "none")
+    assert ours.to_json() == _train_outside(train, pretokenizer, "none").to_str(pretty=True)
+    assert statistics.merges > 10 * statistics.rounds
