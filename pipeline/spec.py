@@ -201,7 +201,7 @@ class ExecutionSpec:
     """How to run. Never changes a byte of the output; in no fingerprint."""
 
     address: str = "auto"  # auto: a running Ray cluster, else Ray starts here; local: no Ray; else a cluster's address
-    max_in_flight: int | None = None  # tasks submitted at once; default: twice the CPUs
+    max_in_flight: int | None = None  # tasks submitted at once; default: twice the CPUs there are by then
     retries: int = 3  # after storage trouble or a lost worker
     shard_bytes: int | None = None  # input per task; default: 128 MiB, less for little input; a resume keeps the plan's
     task_memory_bytes: int | None = (

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     args = _parser().parse_args(argv)
     try:
-        args.verb(args)
+        return args.verb(args) or 0
     except PipelineError as error:
         message = str(error).replace("tokenmill run SPEC", f"{_command()} run {getattr(args, 'spec', 'SPEC')}")
         if getattr(args, "json", False):
@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_ERROR
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tokenmill {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def verb(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(verb=function)
         sub.add_argument("--json", action="store_true", help="for machines: JSON instead of text")
@@ -60,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("run", _run, "plan, run, and continue: the same command goes on where it stopped"),
         ("plan", _plan, "list the inputs, cut them into shards, and write plan.json"),
+        ("submit", _submit, "run on a Ray cluster, through Ray Jobs: the same command goes on where it stopped"),
     ):
         sub = verb(name, function, text)
         sub.add_argument("spec", metavar="SPEC", help="a YAML file; see examples/")
@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
             sub.add_argument("--only", metavar="STEP/TASK", help="do this one task, here, to see why it fails")
+        if name == "submit":
+            sub.add_argument(
+                "--address", required=True, metavar="http://HEAD:8265", help="the dashboard of the cluster's head"
+            )
+            sub.add_argument("--wait", action="store_true", help="show the job's log to its end, and exit as the job does")
     verb("status", _status, "how far a run is").add_argument("output", metavar="OUTPUT")
     verb("verify", _verify, "read and hash every artifact again").add_argument("output", metavar="OUTPUT")
     verb("inspect", _inspect, "say what a run, tokenizer, data set or Arrow file holds").add_argument("path", metavar="PATH")
@@ -208,6 +213,64 @@ def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
         _say(f"  {output}/{entry['path']}  {human_bytes(entry['bytes'])}")
     for name in ("manifest.json", "_SUCCESS"):
         _say(f"  {output}/{name}")
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from pipeline.jobs.submit import submit
+
+    spec = _load(args)
+    submission = submit(spec, args.address)
+    facts = {"job": submission.job_id, "was_running": submission.was_running, "output": spec.output}
+    if args.wait:
+        return _follow(args, facts)
+    if args.json:
+        _print_json({**facts, "status": submission.status})
+        return 0
+    _say(f"{submission.job_id} is {submission.status} already" if submission.was_running else f"{submission.job_id} is sent")
+    for name, command in _next_commands(args, submission.job_id, spec.output).items():
+        _say(f"  {name:<6}  {command}")
+    return 0
+
+
+def _next_commands(args: argparse.Namespace, job_id: str, output: str) -> dict[str, str]:
+    ray = str(Path(_command()).with_name("ray"))
+    return {
+        "follow": f"{ray} job logs --follow --address {args.address} {job_id}",
+        "stop": f"{ray} job stop --address {args.address} {job_id}",
+        "status": f"{_command()} status {output}",
+    }
+
+
+def _follow(args: argparse.Namespace, facts: dict[str, Any]) -> int:
+    """The log goes where the run itself would write: it is all there is to read, but for machines only the end is."""
+    from pipeline.jobs.submit import follow
+
+    job_id = facts["job"]
+    shown = sys.stderr if args.json else sys.stdout
+    if facts["was_running"]:
+        sys.stderr.write(f"note: {job_id} was running already; this is its log\n")
+
+    def write(text: str) -> None:
+        shown.write(text)
+        shown.flush()
+
+    try:
+        ending = follow(args.address, job_id, write)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nno longer following: {job_id} goes on. The same command follows it again; to stop it:\n")
+        sys.stderr.write(f"  {_next_commands(args, job_id, facts['output'])['stop']}\n")
+        return EXIT_INTERRUPTED
+    if args.json:
+        _print_json({**facts, **dataclasses.asdict(ending)})
+    else:
+        _say(f"{job_id}: {ending.status}")
+    if ending.exit_status:
+        sys.stderr.write(f"error: {job_id} is {ending.status}: {ending.reason}; the last lines of its log:\n")
+        sys.stderr.writelines(f"  {line}\n" for line in ending.last_lines)
+    return ending.exit_status
 
 
 # --- status, verify, inspect, compare ---------------------------------------------------------------------------------

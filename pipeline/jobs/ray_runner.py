@@ -7,6 +7,7 @@ retries nothing: here it is known why an attempt ended, and how often that may h
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 import os
 import socket
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 100 << 20
 """Receipts only; Ray's own default is 30 % of the machine's memory."""
 
-_ONE_THREAD = dict.fromkeys(
+ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS", "ARROW_IO_THREADS"), "1"
 ) | {"TOKENIZERS_PARALLELISM": "false"}
 
@@ -70,6 +71,10 @@ class _Tries:
     ended: Counter[str] = field(default_factory=Counter)
     running: dict[Any, float] = field(default_factory=dict)
     is_alone: bool = False
+
+
+_SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the driver of a submitted job, and by nobody else: the runtime_env that the job was sent with."""
 
 
 class RayRunner:
@@ -228,15 +233,16 @@ def _connect(address: str) -> bool:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    submitted = json.loads(os.environ.get(_SUBMITTED_JOB, "null"))
     named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
     found = named or find_bootstrap_address(None)
-    if named is None and (found is None or not _answers(found)):
+    if not named and not submitted and (found is None or not _answers(found)):
         # Workers inherit this environment: unlike with a runtime_env, those that Ray starts ahead of time can be used.
-        os.environ.update(_ONE_THREAD)
+        os.environ.update(ONE_THREAD)
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
         return True
     try:
-        ray.init(address=found, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
+        ray.init(address=found, runtime_env={"env_vars": _missing_variables(submitted)}, **quiet)
     except (ConnectionError, ValueError) as error:
         raise TaskFailed(f"execution.address is {address!r}: no Ray cluster answers at {found}: {error}") from error
     return False
@@ -249,3 +255,9 @@ def _answers(address: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
+
+
+def _missing_variables(submitted: dict[str, Any] | None) -> dict[str, str]:
+    """The variables of one thread that a submitted job was not sent with: Ray refuses one that is given twice."""
+    given = ((submitted or {}).get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in ONE_THREAD.items() if name not in given}

@@ -39,8 +39,11 @@ class _KernelCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        folder = Path(self._impl.locator.get_cache_path(), f"kernels-{_sources_digest()}")
-        folder.mkdir(exist_ok=True)
+        # Where NUMBA_CACHE_DIR is set, Numba makes a folder for each path that the sources are imported from. Ours needs
+        # none: a copy of the package, such as a job on a cluster brings along, finds what was compiled for the original.
+        root = vars(numba.config)["CACHE_DIR"] or self._impl.locator.get_cache_path()
+        folder = Path(root, f"kernels-{_sources_digest()}")
+        folder.mkdir(parents=True, exist_ok=True)
         self._cache_path = str(folder)
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources_digest())
         # One object for all kernels: whoever holds it compiles callees too. Always taken within Numba's own lock.

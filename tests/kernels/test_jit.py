@@ -84,6 +84,15 @@ def test_a_kernel_is_compiled_once_and_again_when_one_that_it_calls_has_changed(
     assert result_of(start(package)) == {"words": counted, "loaded": 1, "compiled": 0}
 
 
+def test_a_copy_of_the_package_finds_what_was_compiled_for_the_original(package: Path, tmp_path: Path) -> None:
+    """As a job on a cluster brings one along: another folder each time, and one NUMBA_CACHE_DIR on each node."""
+    shared = str(tmp_path / "cache/of/the/node")
+    assert result_of(start(package, NUMBA_CACHE_DIR=shared))["compiled"] == 1
+    copy = shutil.copytree(package, tmp_path / "job/pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    assert result_of(start(copy, NUMBA_CACHE_DIR=shared))["loaded"] == 1
+    assert not list(tmp_path.glob("**/__pycache__/kernels-*"))
+
+
 def test_processes_that_compile_side_by_side(package: Path) -> None:
     processes = [start(package) for _ in range(2)]
     results = [result_of(process) for process in processes]
