@@ -54,6 +54,16 @@ def token_rows(dtype: type[np.generic]) -> pa.Schema:
     return pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("ids", ids, nullable=False)])
 
 
+MERGE_LOG = pa.schema(
+    [
+        pa.field("left", pa.int32(), nullable=False),
+        pa.field("right", pa.int32(), nullable=False),
+        pa.field("result", pa.int32(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+    ]
+)
+"""Merges of ids, in order: what a training has come to."""
+
 TOKEN_COUNTS = pa.schema([pa.field("count", pa.int64(), nullable=False)])
 """How often each id occurs in held-out text."""
 

@@ -207,6 +207,7 @@ class ExecutionSpec:
     task_memory_bytes: int | None = (
         None  # of a task, about, and reserved for it on the cluster; default: 2 GiB, not reserved
     )
+    train_workers: int | None = None  # that share the words of a tokenizer; default: as many as they need, mostly 1
     storage_options: dict[str, Any] = field(
         default_factory=dict, repr=False
     )  # of fsspec: endpoint_url, key, secret, anon, …
@@ -214,6 +215,8 @@ class ExecutionSpec:
     def __post_init__(self) -> None:
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"max_in_flight is {self.max_in_flight}; 1 or more is allowed")
+        if self.train_workers is not None and self.train_workers < 1:
+            raise ValueError(f"train_workers is {self.train_workers}; 1 or more is allowed")
         if self.retries < 0:
             raise ValueError(f"retries is {self.retries}; 0 or more is allowed")
         if self.shard_bytes is not None and self.shard_bytes < 1:

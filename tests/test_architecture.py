@@ -36,7 +36,7 @@ SAME_ROW = {
 }
 
 HOMES = {
-    "ray": ["pipeline/jobs/ray_runner.py", "pipeline/jobs/submit.py"],
+    "ray": ["pipeline/jobs/ray_runner.py", "pipeline/jobs/ray_training.py", "pipeline/jobs/submit.py"],
     "aiohttp": ["pipeline/jobs/submit.py"],
     "numba": ["pipeline/kernels/_jit.py", "pipeline/kernels/_llvm.py"],
     "llvmlite": ["pipeline/kernels/_llvm.py"],

@@ -1,4 +1,4 @@
-"""Run tasks on a Ray cluster; the only home of Ray.
+"""Run tasks on a Ray cluster; the first home of Ray.
 
 Plain tasks in a bounded window; a task returns its receipt and nothing else, all data goes through storage. Ray itself
 retries nothing: here it is known why an attempt ended, and how often that may happen.
@@ -31,8 +31,8 @@ from ray.exceptions import (
 from ray.util import metrics
 
 from pipeline.errors import PipelineError, StorageError, TaskFailed
+from pipeline.jobs.ray_training import run_task_on_ray
 from pipeline.jobs.runner import gave_up, wait_before_retry, where
-from pipeline.jobs.steps import run_task
 from pipeline.jobs.tasks import Job, Receipt, Task
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class RayRunner:
         self._options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
         if task_memory is not None:
             self._options["memory"] = task_memory
-        self._remote = ray.remote(run_task)
+        self._remote = ray.remote(run_task_on_ray)
         self._cpus = 0
         self._cpus_asked = -_CPUS_ARE_NEWS_SECONDS
         self._attempts = metrics.Counter("tokenmill_attempts", "Attempts at tasks, by how they ended", ("step", "outcome"))

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json
 from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
+from pipeline.jobs.training import SYMBOLS_PER_WORKER
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
 
@@ -97,10 +98,21 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                 step="train",
                 name=tokenizer.name,
                 num_bytes=sum(entry["bytes"] for _, entry in parts),
-                params={"tokenizer": tokenizer, "parts": parts},
+                params={
+                    "tokenizer": tokenizer,
+                    "parts": parts,
+                    "num_workers": job.spec.execution.train_workers or _workers_for(receipts["merge"].values(), counting),
+                },
             )
         )
     return tasks
+
+
+def _workers_for(merged: Iterable[Receipt], counting: str) -> int:
+    """As many as the words of a counting pass need."""
+    reports = [receipt.report for receipt in merged if receipt.name.startswith(f"{counting}/")]
+    num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
+    return max(1, -(-num_symbols // SYMBOLS_PER_WORKER))
 
 
 def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:

@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import Rows, batches_by_group, list_array, list_rows, rows_of
-from pipeline.errors import ArtifactError, DataError, SpecError
+from pipeline.arrow import batches_by_group, list_array, list_rows, rows_of
+from pipeline.errors import ArtifactError, DataError
 from pipeline.jobs.parts import read_parts, write_parts
 from pipeline.jobs.plan import CountingPass
 from pipeline.jobs.tasks import (
@@ -41,6 +41,7 @@ from pipeline.jobs.tasks import (
     receipt_path,
     shard_name,
 )
+from pipeline.jobs.training import Checkpoint, OpenPartitions, WordFiles, open_local_partitions, train
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
 from pipeline.spec import TokenizerSpec
@@ -53,7 +54,7 @@ from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
-from pipeline.trainers.bpe import BpeOptions, train_bpe
+from pipeline.trainers.bpe import BpeOptions
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
@@ -94,8 +95,8 @@ class Buckets:
     first_byte: int
 
 
-def run_task(job: Job, task: Task) -> Receipt:
-    """Do a task, unless its receipt is there.
+def run_task(job: Job, task: Task, open_partitions: OpenPartitions = open_local_partitions) -> Receipt:
+    """Do a task, unless its receipt is there. ``open_partitions``: starts workers, if a training wants several.
 
     Raises
     ------
@@ -107,7 +108,8 @@ def run_task(job: Job, task: Task) -> Receipt:
         return parse_receipt(storage.read_bytes(uri), uri)
     started = time.monotonic()
     outputs = Outputs(job)
-    report = _STEPS[task.step](job, outputs, **task.params)
+    means = {"open_partitions": open_partitions} if task.step == "train" else {}
+    report = _STEPS[task.step](job, outputs, **task.params, **means)
     receipt = Receipt(task.step, task.name, tuple(outputs.entries), report, round(time.monotonic() - started, 3))
     for content in storage.create_first(uri, receipt.to_json(), conditional=job.conditional):
         first = parse_receipt(content, uri)
@@ -235,28 +237,40 @@ def merge_partition(
     table = sums.table().rename_columns(schema.names).cast(schema)
     path = f"_work/words/{counting}/{part_name(partition, num_partitions)}.arrow"
     outputs.write_batches(path, schema, table.combine_chunks().to_batches())
-    return {"distinct_words": len(table)}
+    return {"distinct_words": len(table), "word_bytes": pc.sum(pc.binary_length(table.column("word"))).as_py() or 0}
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
 def train_tokenizer(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerSpec, parts: list[tuple[str, dict[str, Any]]]
+    job: Job,
+    outputs: Outputs,
+    *,
+    tokenizer: TokenizerSpec,
+    parts: list[tuple[str, dict[str, Any]]],
+    num_workers: int,
+    open_partitions: OpenPartitions,
 ) -> Report:
     """Train one tokenizer from the merged words, and publish its directory."""
     weights = [Fraction(str(source.weight)) for source in job.spec.sources]
-    scale = np.lcm.reduce([weight.denominator for weight in weights])
-    words, counts, pruned = _read_words(job, parts, [int(weight * int(scale)) for weight in weights], tokenizer)
-    pa.default_memory_pool().release_unused()  # what reading and earlier tasks left: training needs the room
+    scale = int(np.lcm.reduce([weight.denominator for weight in weights]))
     options = BpeOptions(
         vocab_size=tokenizer.vocab_size,
-        min_count=tokenizer.min_count * int(scale) if tokenizer.min_count > 1 else 1,
+        min_count=tokenizer.min_count * scale if tokenizer.min_count > 1 else 1,
         max_token_length=tokenizer.max_token_length,
         initial_alphabet=tokenizer.initial_alphabet,
         special_tokens=tokenizer.special_tokens,
     )
-    trained = train_bpe(words, counts, options)
+    described = _tokenizer_options(job, tokenizer, [entry["sha256"] for _, entry in parts])
+    files = WordFiles(
+        job=job,
+        parts=parts,
+        weights=tuple(int(weight * scale) for weight in weights),
+        min_word_count=tokenizer.min_word_count,
+    )
+    checkpoint = Checkpoint(job, tokenizer.name, described["fingerprint"])
+    trained, figures, workers = train(files, num_workers, options, checkpoint, open_partitions)
     result = Tokenizer(
         vocab=trained.vocab,
         merges=trained.merges,
@@ -264,61 +278,27 @@ def train_tokenizer(
         pretokenizer=tokenizer.make_pretokenizer(),
         normalizer=tokenizer.normalizer,
         encoder=tokenizer.encoder,
-        options=_tokenizer_options(job, tokenizer, [entry["sha256"] for _, entry in parts]),
+        options=described,
     )
     folder = f"tokenizers/{tokenizer.name}"
     for name, content in result.files().items():
         outputs.write_bytes(f"{folder}/{name}", content)
     training = {
         "format_version": FORMAT_VERSION,
-        "count_scale": int(scale),  # counts below are this many times the weighted occurrences
-        "distinct_words": len(counts),
-        "words": int(counts.sum()),
-        "text_bytes": int((counts * np.diff(words.offsets)).sum()),
-        **pruned,
+        "count_scale": scale,  # counts below are this many times the weighted occurrences
+        **figures._asdict(),
         "merges": [(*pair, count) for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
     }
     outputs.write_bytes(f"{folder}/training.json", (json.dumps(training, ensure_ascii=False) + "\n").encode())
     return {
         "vocab_size": result.vocab_size,
         "num_merges": len(trained.merges),
-        "distinct_words": training["distinct_words"],
-        **pruned,
+        "distinct_words": figures.distinct_words,
+        "pruned_words": figures.pruned_words,
+        "pruned_occurrences": figures.pruned_occurrences,
         "sha256": result.sha256,
+        "training": workers,
     }
-
-
-def _read_words(
-    job: Job, parts: list[tuple[str, dict[str, Any]]], weights: list[int], tokenizer: TokenizerSpec
-) -> tuple[Rows, NDArray[np.int64], dict[str, int]]:
-    """The words to train on, their weighted counts, and how many were left out: distinct ones, and their occurrences."""
-    tables = []
-    pruned = {"pruned_words": 0, "pruned_occurrences": 0}
-    for name, entry in parts:
-        table = pa.ipc.open_stream(read_output(job, "merge", name, entry)).read_all()
-        if tokenizer.min_word_count > 1:
-            occurrences = np.sum([column.to_numpy() for column in table.columns[1:]], axis=0)
-            keep = occurrences >= tokenizer.min_word_count
-            pruned["pruned_words"] += int(len(keep) - keep.sum())
-            pruned["pruned_occurrences"] += int(occurrences[~keep].sum())
-            table = table.filter(pa.array(keep))
-        tables.append(table)
-    table = pa.concat_tables(tables).combine_chunks()
-    del tables
-    return rows_of(table.column("word").combine_chunks()), _weighted_counts(table, weights), pruned
-
-
-def _weighted_counts(table: pa.Table, weights: list[int]) -> NDArray[np.int64]:
-    """The words' counts over all sources, each times its weight. SpecError if int64 cannot hold them."""
-    total = np.zeros(len(table), dtype=np.int64)
-    exact = 0
-    for column, weight in zip(table.columns[1:], weights, strict=True):
-        counts = column.to_numpy()
-        exact += int(counts.sum()) * weight
-        if exact > np.iinfo(np.int64).max // 256:
-            raise SpecError("sources[].weight: the weighted counts exceed 64 bits; use smaller weights or fewer decimals")
-        total += counts * weight
-    return total
 
 
 def _tokenizer_options(job: Job, tokenizer: TokenizerSpec, word_hashes: list[str]) -> dict[str, Any]:
