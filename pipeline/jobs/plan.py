@@ -29,6 +29,8 @@ REVISION = 3
 
 _PARTITION_BYTES = 16 << 20
 _MAX_PARTITIONS = 256
+_LARGE_PARTITION_BYTES = 4 << 30
+_MAX_LARGE_PARTITIONS = 1024
 
 _FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
@@ -118,8 +120,14 @@ def make_plan(spec: JobSpec) -> Plan:
         read_options=options,
         shards=shards,
         passes=tuple(passes.values()),
-        num_partitions=min(_MAX_PARTITIONS, max(1, -(-total // _PARTITION_BYTES))),
+        num_partitions=_num_partitions(total),
     )
+
+
+def _num_partitions(total: int) -> int:
+    """Of the words: one for each 16 MiB of input, up to 256; from 1 TiB on one for each 4 GiB, up to 1024."""
+    few = min(_MAX_PARTITIONS, max(1, -(-total // _PARTITION_BYTES)))
+    return max(few, min(_MAX_LARGE_PARTITIONS, total // _LARGE_PARTITION_BYTES))
 
 
 def settle_plan(spec: JobSpec) -> Plan:

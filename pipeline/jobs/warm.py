@@ -35,7 +35,7 @@ def main() -> None:
             PackSpec(tokenizers=("plain",), sequence_length=64, strategy="best_fit"),
             PackSpec(tokenizers=("digits",), sequence_length=64, strategy="concat"),
         )
-        for pack in packs:
+        for num_workers, pack in enumerate(packs, start=1):
             spec = JobSpec(
                 name="warm",
                 output=f"{folder}/{pack.strategy}",
@@ -43,7 +43,7 @@ def main() -> None:
                 tokenizers=tokenizers,
                 holdout=HoldoutSpec(fraction=0.2),
                 pack=pack,
-                execution=ExecutionSpec(address="local"),
+                execution=ExecutionSpec(address="local", train_workers=num_workers),
             )
             run_job(spec, Progress(io.StringIO()))
 

@@ -47,14 +47,19 @@ COMPRESSION_RATIO = 4
 """How much larger a compressed stream is taken to be than its file; only balances the shards."""
 
 
-_LARGEST_SHARD = 128 << 20
+_USUAL_SHARD = 128 << 20
 _SMALLEST_SHARD = 4 << 20
-_SHARDS = 16
+_LARGEST_SHARD = 512 << 20
+_LEAST_SHARDS = 16
+_MOST_SHARDS = 8192
 
 
 def usual_shard_bytes(total: int) -> int:
-    """128 MiB; for less than 2 GiB of input a 16th of it, so that every core has work, but at least 4 MiB."""
-    return min(_LARGEST_SHARD, max(_SMALLEST_SHARD, -(-total // _SHARDS)))
+    """128 MiB. For less than 2 GiB of input a 16th of it, so that every core has work, but at least 4 MiB; for more than
+    1 TiB an 8,192nd, so that the driver has not too many to keep, but at most 512 MiB.
+    """
+    usual = min(_USUAL_SHARD, max(_SMALLEST_SHARD, -(-total // _LEAST_SHARDS)))
+    return max(usual, min(_LARGEST_SHARD, total // _MOST_SHARDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
