@@ -42,6 +42,8 @@ _STORE_PACKAGES = {"botocore", "aiobotocore", "s3fs", "aiohttp", "urllib3", "gcs
 OPTIONS_VARIABLE = "TOKENMILL_STORAGE_OPTIONS"
 """Environment variable that holds what ``configure`` was given, as JSON: processes that start here get it from there."""
 
+_was_configured = False
+
 _PATIENT = {"retries": {"mode": "standard", "total_max_attempts": 3}, "connect_timeout": 5, "read_timeout": 20}
 """For S3, where neither fsspec's settings nor ours say otherwise. A store that resets or stalls is asked again; one
 that says 503, fifteen times in ten seconds, for s3fs asks too. Then it is an error, and the task is tried again.
@@ -94,8 +96,13 @@ def configure(options: Mapping[str, Any]) -> None:
     SpecError
         A variable is not set.
     """
+    global _was_configured
     if options:
         os.environ[OPTIONS_VARIABLE] = json.dumps(_expanded(options))
+        _was_configured = True
+    elif _was_configured:  # for another job in this process; what the user has set stays
+        del os.environ[OPTIONS_VARIABLE]
+        _was_configured = False
 
 
 def _expanded(value: Any) -> Any:

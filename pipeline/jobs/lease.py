@@ -54,8 +54,11 @@ def hold(output: str, conditional: bool, status: Callable[[], Status]) -> Iterat
 def read_statuses(output: str) -> list[Status]:
     """What the drivers of an output wrote last, in the order in which they ran."""
     folder = storage.join(output, "_work/driver")
-    numbers = sorted(storage.list_names(folder))
-    return [json.loads(content) for content in storage.read_all([storage.join(folder, name) for name in numbers])]
+    found = []
+    for content in storage.read_all([storage.join(folder, name) for name in storage.list_names(folder)]):
+        with contextlib.suppress(ValueError):  # damaged: that driver's figures are lost, nothing else
+            found.append(json.loads(content))
+    return found
 
 
 class _Lease:

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 REVISION = 3
 """Raised whenever the same spec over the same input would give other bytes."""
 
+FORMAT_VERSION = 2
+"""Of plan.json."""
+
 _PARTITION_BYTES = 16 << 20
 _MAX_PARTITIONS = 256
 _LARGE_PARTITION_BYTES = 4 << 30
@@ -177,7 +180,12 @@ def _relocated(shard: Shard, uris: dict[tuple[int, str], str]) -> Shard:
 
 def to_json(plan: Plan) -> bytes:
     """The content of plan.json."""
-    fields = {"format_version": 2, "tokenmill_version": __version__, "revision": REVISION, **dataclasses.asdict(plan)}
+    fields = {
+        "format_version": FORMAT_VERSION,
+        "tokenmill_version": __version__,
+        "revision": REVISION,
+        **dataclasses.asdict(plan),
+    }
     fields["sha256"] = _sha256(fields)
     return (json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
@@ -193,6 +201,11 @@ def read_plan(output: str) -> Plan:
     uri = storage.join(output, "plan.json")
     try:
         root = json.loads(storage.read_bytes(uri))
+        if root["format_version"] != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{uri}: made by tokenmill {root['tokenmill_version']}, whose plans this version does not read; "
+                "name another output, or delete that directory to start again"
+            )
         if root.pop("sha256") != _sha256(root):
             raise ValueError("its content has changed")
         return Plan(

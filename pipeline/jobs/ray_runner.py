@@ -61,6 +61,7 @@ _LEAST_WINDOW = 64
 """Tasks that are submitted to a cluster that has few CPUs, or none yet: an autoscaler goes by what is waiting."""
 
 _CPUS_ARE_NEWS_SECONDS = 5.0
+_LONG_WITHOUT_CPUS = 60.0
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class RayRunner:
         self._remote = ray.remote(run_task_on_ray)
         self._cpus = 0
         self._cpus_asked = -_CPUS_ARE_NEWS_SECONDS
+        self._cpus_seen = time.monotonic()
         self._attempts = metrics.Counter("tokenmill_attempts", "Attempts at tasks, by how they ended", ("step", "outcome"))
         self._bytes = metrics.Counter("tokenmill_bytes", "Bytes of work done", ("step",))
 
@@ -154,6 +156,10 @@ class RayRunner:
         if now - self._cpus_asked >= _CPUS_ARE_NEWS_SECONDS:
             resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             self._cpus, self._cpus_asked = int(resources.get("CPU", 0)), now
+            if self._cpus:
+                self._cpus_seen = now
+            elif now - self._cpus_seen > _LONG_WITHOUT_CPUS:
+                logger.warning("the cluster has had no CPU for %.0f s; tasks wait for nodes", now - self._cpus_seen)
         return self._max_in_flight or max(_LEAST_WINDOW, 2 * self._cpus)
 
     def _start(self, job: Job, tries: _Tries, in_flight: dict[Any, _Tries]) -> None:
