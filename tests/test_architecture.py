@@ -102,8 +102,8 @@ def test_a_heavy_dependency_has_one_home(package: str) -> None:
     assert set(users) <= set(HOMES[package])
 
 
-# Files of this machine that are not data of the job: the scratch space of a count, the cache of machine code.
-LOCAL_FILES = {"stages/count.py", "kernels/_jit.py"}
+# Files of this machine that are not data of the job: the scratch space of a task, the cache of machine code.
+LOCAL_FILES = {"stages/scratch.py", "kernels/_jit.py"}
 
 
 @pytest.mark.parametrize("module", ["clock", "paths"])

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import batches_by_group, list_array, list_rows, rows_of
+from pipeline.arrow import list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError
 from pipeline.jobs.parts import read_parts, write_parts
 from pipeline.jobs.plan import CountingPass
@@ -52,7 +52,7 @@ from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
 from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
-from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
+from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
 from pipeline.trainers.bpe import BpeOptions
@@ -375,28 +375,26 @@ def encode_shard(
     schema = token_rows(loaded.dtype)
     unknown = Counter[str]()
     documents, tokens, at = Counter[str](), Counter[str](), {split: buckets[split].first_byte for split in SPLITS}
-    keys: dict[str, list[NDArray[np.uint64]]] = {split: [] for split in SPLITS}
-    rows: dict[str, list[pa.Array]] = {split: [] for split in SPLITS}
+    rows = {split: BucketRows(schema, buckets[split].count, _free_bytes(job) // 8) for split in SPLITS}
     for batch in _iter_documents(job, source, Counter()):
         sizes = pc.binary_length(batch.texts).to_numpy()
         starts = at[batch.split] + np.cumsum(sizes) - sizes
         at[batch.split] += int(sizes.sum())
-        order = starts.astype(np.uint64) if spec.shuffle is None else shuffle_keys(batch.keys, spec.shuffle.seed)
         ids = _with_appended(loaded.encode_batch(batch.texts), append)
-        keys[batch.split].append(order)
-        rows[batch.split].append(ids.cast(schema.field("ids").type))
+        in_split = buckets[batch.split]
+        if spec.shuffle is None:
+            keys = starts.astype(np.uint64)
+            bucket_of = buckets_of_bytes(starts.astype(np.int64), in_split.total_bytes, in_split.count)
+        else:
+            keys = shuffle_keys(batch.keys, spec.shuffle.seed)
+            bucket_of = buckets_of_keys(keys, in_split.count)
+        rows[batch.split].add(keys, ids, bucket_of)
         documents[batch.split] += len(ids)
         unknown[batch.split] += loaded.num_unknown_bytes(batch.texts)
         tokens[batch.split] += len(ids.values)
     for split in SPLITS:
-        key = np.concatenate([*keys[split], np.empty(0, dtype=np.uint64)])
-        table = pa.table([pa.array(key), pa.chunked_array(rows[split], type=schema.field("ids").type)], schema=schema)
-        if spec.shuffle is None:
-            bucket_of = buckets_of_bytes(key.astype(np.int64), buckets[split].total_bytes, buckets[split].count)
-        else:
-            bucket_of = buckets_of_keys(key, buckets[split].count)
         path = f"_work/encode/{tokenizer.name}/{split}/{source.part_name}.arrow"
-        write_parts(outputs, path, schema, batches_by_group(table, bucket_of, buckets[split].count))
+        write_parts(outputs, path, schema, rows[split].batches())
     return {
         "tokenizer": tokenizer.name,
         "documents": {split: documents[split] for split in SPLITS},

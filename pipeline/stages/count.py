@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from pipeline.arrow import Rows, batches_by_group, binary_array
-from pipeline.errors import StorageError
 from pipeline.kernels.count import WordTable, count_words, export_words, rehash_into
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import WORD_COUNTS
+from pipeline.stages.scratch import Runs
 
 MAX_TABLE_BYTES = 512 << 20
 """A table whose entries or long words would need more is spilled; room for eight million distinct words."""
@@ -46,7 +42,7 @@ class WordCounter:
         self._num_partitions = num_partitions
         self._max_table_bytes = max_table_bytes
         self._table = _empty_table(1 << 18, 1 << 20)
-        self._runs: list[Path] = []
+        self._runs = Runs(WORD_COUNTS)
 
     def add(self, texts: Rows) -> int:
         """Count the words of some documents; returns how many there are."""
@@ -78,20 +74,7 @@ class WordCounter:
             rehash_into(entries, self._table.entries)
 
     def _spill(self) -> None:
-        try:
-            if not self._runs:
-                self._scratch = Path(tempfile.mkdtemp(prefix="tokenmill-count-"))
-                weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-            run = self._scratch / f"{len(self._runs)}.arrow"
-            with pa.ipc.new_file(str(run), WORD_COUNTS) as writer:
-                for batch in self._table_partitions():
-                    writer.write_batch(batch)
-        except OSError as error:
-            raise StorageError(
-                f"{tempfile.gettempdir()}: cannot keep {self._table.used[0]:,} counted words there: "
-                f"{error.strerror or error}. Set TMPDIR to a folder with more room"
-            ) from error
-        self._runs.append(run)
+        self._runs.add(self._table_partitions(), f"{self._table.used[0]:,} counted words")
         arena = self._table.arena
         if arena.nbytes > self._max_table_bytes:  # it grew for one word
             arena = np.empty(1 << 20, dtype=np.uint8)
@@ -111,11 +94,10 @@ class WordCounter:
             return
         self._spill()
         self.num_distinct = 0
-        runs = [pa.ipc.open_file(str(run)) for run in self._runs]
-        for partition in range(self._num_partitions):
+        for batches in self._runs.groups(self._num_partitions):
             sums = WordSums(1)
-            for run in runs:
-                sums.add(run.get_batch(partition), 0)
+            for batch in batches:
+                sums.add(batch, 0)
             table = sums.table().rename_columns(WORD_COUNTS.names)
             self.num_distinct += len(table)
             yield from table.cast(WORD_COUNTS).combine_chunks().to_batches() or [

@@ -6,12 +6,15 @@ on shards nor on workers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.arrow import take_rows
+from pipeline.arrow import batches_by_group, take_rows
 from pipeline.kernels.keys import permute_keys
+from pipeline.stages.scratch import Runs
 
 _SMALL_BUCKET = 128 << 20
 _LARGE_BUCKET = 1 << 30
@@ -46,3 +49,54 @@ def sort_rows(rows: pa.Table) -> tuple[pa.Table, int]:
     order = np.argsort(keys, kind="stable")
     repeated = int((np.diff(keys[order]) == 0).sum()) if len(keys) else 0
     return take_rows(rows, order), repeated
+
+
+class BucketRows:
+    """Encoded documents on their way to their buckets: in memory, or, as soon as there is too much, in scratch files.
+
+    Parameters
+    ----------
+    schema
+        ``schema.token_rows``.
+    num_buckets
+        How many buckets there are.
+    max_bytes
+        How much is kept in memory; about three times as much is needed while it is sorted by bucket.
+    """
+
+    def __init__(self, schema: pa.Schema, num_buckets: int, max_bytes: int) -> None:
+        self._schema = schema
+        self._num_buckets = num_buckets
+        self._max_bytes = max_bytes
+        self._runs = Runs(schema)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[pa.Array] = []
+        self._keys: list[NDArray[np.uint64]] = [np.empty(0, dtype=np.uint64)]
+        self._buckets: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        self._num_bytes = 0
+
+    def add(self, keys: NDArray[np.uint64], ids: pa.LargeListArray, buckets: NDArray[np.int64]) -> None:
+        """Some documents: their keys, ids and buckets. ``[shape=(n,)]`` each."""
+        self._rows.append(ids.cast(self._schema.field("ids").type))
+        self._keys.append(keys)
+        self._buckets.append(buckets)
+        self._num_bytes += ids.nbytes + keys.nbytes + buckets.nbytes
+        if self._num_bytes > self._max_bytes:
+            self._runs.add(self._by_bucket(), f"{self._num_bytes:,} bytes of encoded documents")
+            self._clear()
+
+    def _by_bucket(self) -> Iterator[pa.RecordBatch]:
+        ids = pa.chunked_array(self._rows, type=self._schema.field("ids").type)
+        table = pa.table([pa.array(np.concatenate(self._keys)), ids], schema=self._schema)
+        return batches_by_group(table, np.concatenate(self._buckets), self._num_buckets)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """A batch for each bucket, in order; in it the documents in the order in which they came."""
+        if not len(self._runs):
+            yield from self._by_bucket()
+            return
+        for runs, last in zip(self._runs.groups(self._num_buckets), self._by_bucket(), strict=True):
+            table = pa.Table.from_batches([*runs, last], schema=self._schema).combine_chunks()
+            yield from table.to_batches() or [pa.RecordBatch.from_pylist([], schema=self._schema)]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.shuffle import buckets_of_bytes, buckets_of_keys, num_buckets, shuffle_keys, sort_rows
+from pipeline.schema import token_rows
+from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, num_buckets, shuffle_keys, sort_rows
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -91,3 +92,24 @@ def test_rows_are_sorted_and_equal_keys_keep_their_order(keys: list[int]) -> Non
     assert rows.column("key").to_pylist() == sorted(keys)
     assert repeated == len(keys) - len(set(keys))
     assert rows.schema == table.schema
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 6), st.lists(st.integers(0, 9), max_size=5)), max_size=8), max_size=8),
+    st.sampled_from([0, 100, 10**9]),
+)
+def test_rows_come_back_by_bucket_in_their_order(batches: list[list[tuple[int, list[int]]]], max_bytes: int) -> None:
+    """With any memory: what is kept, what is in scratch files, and what is in both."""
+    schema = token_rows(np.uint16)
+    rows, key = BucketRows(schema, 7, max_bytes), 0
+    expected: list[list[tuple[int, list[int]]]] = [[] for _ in range(7)]
+    for batch in batches:
+        keys = np.arange(key, key + len(batch), dtype=np.uint64)
+        for (bucket, ids), number in zip(batch, keys.tolist(), strict=True):
+            expected[bucket].append((number, ids))
+        key += len(batch)
+        ids = pa.array([ids for _, ids in batch], type=pa.large_list(pa.field("item", pa.uint16(), nullable=False)))
+        rows.add(keys, ids, np.array([bucket for bucket, _ in batch], dtype=np.int64))
+    found = list(rows.batches())
+    assert [list(zip(*batch.to_pydict().values(), strict=True)) for batch in found] == expected
+    assert all(batch.schema.equals(schema) for batch in found)
