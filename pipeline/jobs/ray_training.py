@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.errors import PipelineError, TaskFailed
@@ -65,7 +65,7 @@ class _RayPartitions:
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         if with_cpus := sorted(node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")):
             node_id = with_cpus[(index + self._losses[index]) % len(with_cpus)]
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node_id, soft=True)
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
         return ray.remote(_Worker).options(**options).remote(self._shares[index])
 
     def __len__(self) -> int:
@@ -95,13 +95,13 @@ class _RayPartitions:
         """What an actor says; PartitionLost if it is gone, and TaskFailed if that has happened too often."""
         try:
             return ray.get(reference)
-        except RayActorError as error:
+        except (RayActorError, ActorUnschedulableError) as error:
             self._losses[index] += 1
             if self._losses[index] > _MOST_LOSSES:
                 num_bytes = sum(entry["bytes"] for _, entry in self._shares[index].parts)
                 raise TaskFailed(
                     f"worker {index + 1} of {len(self)} of a training was lost {self._losses[index]} times: "
-                    f"{str(error).strip()}. It holds {num_bytes / 1e6:.0f} MB of words, which take about twenty times that "
+                    f"{' '.join(str(error).split())} It holds {num_bytes / 1e6:.0f} MB of words, which take about twenty times that "
                     "much; with more execution.train_workers each takes less"
                 ) from None
             return PartitionLost()

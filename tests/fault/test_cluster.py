@@ -17,11 +17,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.errors import TaskFailed
-from pipeline.jobs import ray_runner
+from pipeline.jobs import ray_runner, ray_training
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.jobs.status import status
+from pipeline.jobs.tasks import Job
+from pipeline.jobs.training import WordFiles
 from tests.corpus import job, published
 from tests.fault.test_s3 import _job_on, _point_of, _published, filled  # noqa: F401
 from tests.s3 import Bucket, Fault, Proxy, Request
@@ -108,6 +110,15 @@ def test_nodes_that_go_and_come_in_every_step(
     assert sum(row["retries"] for row in status(f"{filled.uri}/out")["steps"]) > 0
 
 
+def test_workers_of_a_training_go_where_there_are_cpus(nodes: Nodes, corpus: Path, tmp_path: Path) -> None:
+    """Not to the head, which drives: its memory is not meant for words."""
+    spec = parse_spec(job(corpus, tmp_path / "out"))
+    share = WordFiles(job=Job(spec, spec.output), parts=[], weights=(1, 1), min_word_count=1)
+    partitions = ray_training._RayPartitions([share] * 4)
+    where = [actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for actor in partitions.actors]
+    assert set(ray.get(where)) == {node.node_id for node in nodes.workers}
+
+
 def test_a_stuck_worker_does_not_hold_up_the_job(
     corpus: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +161,7 @@ def test_a_task_killed_for_memory_twice_stops_the_job_by_name(
             _run(spec)
     finally:
         ray.shutdown()
-    message = r"count \d+ was killed for memory 2 times, the last time with a node to itself.*which reads .*\.jsonl"
+    message = r"count \d+ was killed for memory 2 times, the last time with the CPUs of a whole node.*which reads .*\.jsonl"
     assert error.match(message)
     assert not (tmp_path / "out/_SUCCESS").exists()
     _run(job(corpus, tmp_path / "out"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,14 @@ import pytest
 import ray
 from ruamel.yaml import YAML
 
-from pipeline.jobs import training
+from pipeline.errors import ArtifactError, TaskFailed
+from pipeline.jobs import ray_training, training
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
-from pipeline.jobs.tasks import read_receipts
+from pipeline.jobs.tasks import Job, read_receipts
+from pipeline.jobs.training import WordFiles
+from pipeline.trainers.partitioned import PartitionLost
 from tests.corpus import job, published
 
 ROOT = Path(__file__).parents[2]
@@ -163,3 +167,45 @@ def test_as_many_workers_as_the_words_need(
     assert all(workers["workers"] > 1 for workers in _trained(tmp_path / "out").values())
     assert _tokenizers(published(tmp_path / "out")) == _tokenizers(undisturbed)
     assert os.path.exists(tmp_path / "out/_SUCCESS")
+
+
+def test_words_that_cannot_be_read_stop_the_job(wide: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """On actors: they say so, and are not started again and again."""
+    spec = job(wide, tmp_path / "out")
+    _run(spec)
+    (tmp_path / "out/_SUCCESS").unlink()
+    shutil.rmtree(tmp_path / "out/_work/receipts/train")
+    (words,) = list((tmp_path / "out/_work/words").glob("*/part-00001-*.arrow"))[:1]
+    times, content = words.stat(), bytearray(words.read_bytes())
+    content[len(content) // 2] ^= 1
+    words.write_bytes(content)
+    os.utime(words, ns=(times.st_atime_ns, times.st_mtime_ns))
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    again = job(wide, tmp_path / "out", address="auto", train_workers=2)
+    try:
+        with pytest.raises(ArtifactError, match=r"part-00001.*it is damaged; run the same command again: merge \S+ is done"):
+            _run(again)
+        _run(again)
+    finally:
+        ray.shutdown()
+    assert _tokenizers(published(tmp_path / "out")) == _tokenizers(undisturbed)
+
+
+def test_a_worker_that_is_lost_again_and_again_stops_the_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_training, "_LONGEST_PAUSE", 0.0)
+    spec = parse_spec(job(corpus, tmp_path / "out"))
+    share = WordFiles(job=Job(spec, spec.output), parts=[], weights=(1, 1), min_word_count=1)
+    ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    try:
+        partitions = ray_training._RayPartitions([share])
+        with pytest.raises(
+            TaskFailed, match=r"worker 1 of 1 of a training was lost 9 times: .*more execution.train_workers"
+        ):
+            for _ in range(20):
+                ray.kill(partitions.actors[0])
+                assert isinstance(partitions.call("seen", {0: ()})[0], PartitionLost)
+                partitions.replace(0)
+    finally:
+        ray.shutdown()

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
@@ -21,7 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 
-from pipeline.errors import ArtifactError, DataError, StorageError, TaskFailed
+from pipeline.errors import ArtifactError, DataError, OutputInUse, StorageError, TaskFailed
+from pipeline.jobs import steps
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.manifest import verify
 from pipeline.jobs.plan import make_plan, settle_plan
@@ -29,6 +31,7 @@ from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.jobs.runner import LocalRunner
 from pipeline.jobs.steps import STEPS
+from pipeline.jobs.tasks import Job, Receipt, Task
 from pipeline.tokenizer import Tokenizer
 
 EOS = "<|endoftext|>"
@@ -692,6 +695,65 @@ def test_rotten_work_goes_into_no_result(run, hashes, kind, at):
             break
     assert again.accounting == first.accounting
     assert hashes(first.out) == wanted
+
+
+def test_a_rotten_tokenizer_is_trained_again(run, hashes):
+    first = run()
+    wanted = hashes(first.out)
+    (first.out / "_SUCCESS").unlink()
+    for step in ("evaluate", "encode", "pack"):
+        shutil.rmtree(first.out / "_work/receipts" / step)
+    flip(first.out / "tokenizers/tok/tokenizer.json", like_rot=True)
+    steps._cached_tokenizer.cache_clear()
+    with pytest.raises(
+        ArtifactError, match=r"tokenizer.json: .*damaged; run the same command again: train tok is done anew"
+    ):
+        run()
+    assert run().accounting == first.accounting
+    assert hashes(first.out) == wanted
+
+
+def test_a_receipt_in_the_place_of_another_is_not_believed(run, hashes):
+    first = run({"execution": {"shard_bytes": 2_000}})
+    wanted = hashes(first.out)
+    (first.out / "_SUCCESS").unlink()
+    receipts = first.out / "_work/receipts/count"
+    shutil.copy(receipts / "00001.json", receipts / "00000.json")
+    assert run({"execution": {"shard_bytes": 2_000}}).accounting == first.accounting
+    assert hashes(first.out) == wanted
+
+
+class Replacing(LocalRunner):
+    """Replaces a file before the tasks of a step."""
+
+    def __init__(self, step: str, path: Path, content: bytes) -> None:
+        super().__init__(max_in_flight=1, max_retries=0)
+        self._at = step, path, content
+
+    def run(self, job: Job, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        step, path, content = self._at
+        if tasks and tasks[0].step == step:
+            path.write_bytes(content)
+        return super().run(job, tasks)
+
+
+def test_a_tokenizer_to_compare_with_that_is_replaced_meanwhile(run, fields, lay_over, tmp_path):
+    other = tmp_path / "other.json"
+    shutil.copy(run().out / "tokenizers/tok/tokenizer.json", other)
+    spec = parse_spec(lay_over(fields, {"output": str(tmp_path / "second"), "evaluate": {"compare": [str(other)]}}))
+    runner = Replacing("evaluate", other, other.read_bytes().replace(b"tok", b"kot"))
+    with pytest.raises(DataError, match=rf"{other}: has changed since the plan was made"):
+        run_job(spec, Progress(io.StringIO()), runner)
+
+
+def test_a_driver_that_was_replaced_does_not_close_the_run(run, fields, tmp_path):
+    spec = parse_spec(fields)
+    lease_file = Path(spec.output) / "_work/driver/000002.json"
+    runner = Replacing("pack", lease_file, b"{}")
+    with pytest.raises(OutputInUse, match="another driver has taken over"):
+        run_job(spec, Progress(io.StringIO()), runner)
+    assert not (Path(spec.output) / "_SUCCESS").exists()
+    assert not (Path(spec.output) / "manifest.json").exists()
 
 
 def test_a_finished_run_finds_a_changed_byte(run, hashes):
