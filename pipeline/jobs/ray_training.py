@@ -101,8 +101,8 @@ class _RayPartitions:
                 num_bytes = sum(entry["bytes"] for _, entry in self._shares[index].parts)
                 raise TaskFailed(
                     f"worker {index + 1} of {len(self)} of a training was lost {self._losses[index]} times: "
-                    f"{' '.join(str(error).split())} It holds {num_bytes / 1e6:.0f} MB of words, which take about twenty times that "
-                    "much; with more execution.train_workers each takes less"
+                    f"{' '.join(str(error).split())} It holds {num_bytes / 1e6:.0f} MB of words, which take about twenty "
+                    "times that much; with more execution.train_workers each takes less"
                 ) from None
             return PartitionLost()
         except RayTaskError as error:
