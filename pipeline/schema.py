@@ -27,16 +27,6 @@ WORD_COUNTS = pa.schema(
 """Distinct words of a shard; one record batch a partition."""
 
 
-PARTS_INDEX = pa.schema(
-    [
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field("crc32", pa.uint32(), nullable=False),
-    ]
-)
-"""Where the record batches of a file lie, each as an Arrow IPC message, and the checksum of each."""
-
-
 def merged_counts(sources: Sequence[str]) -> pa.Schema:
     """Distinct words of a partition, ascending, with a count for each source."""
     counts = [pa.field(f"count:{source}", pa.int64(), nullable=False) for source in sources]

@@ -1,7 +1,8 @@
 """Files of many record batches, of which every reader wants one: its partition, or its bucket, from each file.
 
-Such a file is an Arrow IPC stream; an index beside it says where each batch lies, and its checksum. So a reader asks the
-store for two things a file, many files at a time, and no byte goes into a result unchecked.
+Such a file is an Arrow IPC stream; an index beside it says where each batch lies, and its checksum. Its entries are of one
+size, so that a reader asks the store for two things a file, an entry and a batch, many files at a time: with S shards and B
+buckets that is done S · B times. No byte goes into a result unchecked.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.errors import ArtifactError
 from pipeline.jobs.tasks import Job, Outputs, disown
-from pipeline.schema import PARTS_INDEX
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _FILES_AT_ONCE = 256
+
+_ENTRY = np.dtype([("offset", "<i8"), ("length", "<i8"), ("crc32", "<u4")])
+"""Of an index: where a record batch lies, as an Arrow IPC message, and its checksum."""
 
 
 def _index_path(path: str) -> str:
@@ -26,17 +30,15 @@ def _index_path(path: str) -> str:
 
 def write_parts(outputs: Outputs, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Publish a file of parts and its index; ``path`` is below the output."""
-    offsets, lengths, checksums = [], [], []
+    entries = []
     with outputs.publish(path) as sink:
         sink.write(schema.serialize())
         for batch in batches:
             message = batch.serialize()
-            offsets.append(sink.num_bytes)
-            lengths.append(sink.write(message))
-            checksums.append(zlib.crc32(message))
+            entries.append((sink.num_bytes, len(message), zlib.crc32(message)))
+            sink.write(message)
         sink.write(_END_OF_STREAM)
-    columns = [pa.array(offsets, pa.int64()), pa.array(lengths, pa.int64()), pa.array(checksums, pa.uint32())]
-    outputs.write_batches(_index_path(path), PARTS_INDEX, [pa.RecordBatch.from_arrays(columns, schema=PARTS_INDEX)])
+    outputs.write_bytes(_index_path(path), np.array(entries, dtype=_ENTRY).tobytes())
 
 
 def read_parts(
@@ -66,8 +68,9 @@ def read_parts(
         some = files[first : first + _FILES_AT_ONCE]
         uris = [job.path(path) for path, _ in some]
         try:
-            indexes = storage.read_all([_index_path(uri) for uri in uris])
-            places = [_place(job, step, file, index, number) for file, index in zip(some, indexes, strict=True)]
+            first_byte = number * _ENTRY.itemsize
+            entries = storage.read_ranges([(_index_path(uri), first_byte, first_byte + _ENTRY.itemsize) for uri in uris])
+            places = [_place(job, step, file, entry, number) for file, entry in zip(some, entries, strict=True)]
             ranges = [(uri, offset, offset + length) for uri, (offset, length, _) in zip(uris, places, strict=True)]
             messages = storage.read_ranges(ranges)
         except ArtifactError:
@@ -81,11 +84,10 @@ def read_parts(
             yield pa.ipc.read_record_batch(pa.py_buffer(message), schema)
 
 
-def _place(job: Job, step: str, file: tuple[str, str], index: bytes, number: int) -> tuple[int, int, int]:
+def _place(job: Job, step: str, file: tuple[str, str], entry: bytes, number: int) -> tuple[int, int, int]:
     """Offset, length and checksum of a part."""
     path, name = file
-    try:
-        row = pa.ipc.open_stream(index).read_next_batch().slice(number, 1).to_pydict()
-        return int(row["offset"][0]), int(row["length"][0]), int(row["crc32"][0])
-    except (pa.ArrowInvalid, OSError, LookupError, StopIteration, TypeError) as error:
-        raise disown(job, step, name, _index_path(path), f"its entry {number} cannot be read: {error}") from error
+    if len(entry) != _ENTRY.itemsize:
+        raise disown(job, step, name, _index_path(path), f"its entry {number} is cut off")
+    offset, length, checksum = np.frombuffer(entry, dtype=_ENTRY)[0].tolist()
+    return offset, length, checksum

@@ -48,7 +48,8 @@ def ranges(shards: tuple[Shard, ...]) -> dict[str, list[tuple[int | None, int | 
         (64 * MIB + 1, 4 * MIB + 1),
         (1_024 * MIB, 64 * MIB),
         (2_048 * MIB, 128 * MIB),
-        (10**15, 128 * MIB),
+        (4_096 * 1_024 * MIB, 512 * MIB),
+        (10**15, 512 * MIB),
     ],
 )
 def test_usual_shard_bytes(total: int, shard_bytes: int) -> None:
