@@ -31,6 +31,9 @@ DOLLARS_PER_1000 = {"PUT": 0.005, "LIST": 0.005, "GET": 0.0004, "HEAD": 0.0004}
 DOLLARS_PER_GB_MONTH = 0.023
 _HOURS_PER_MONTH = 730
 
+PREFIX_RATES = {"GET": 5500, "HEAD": 5500, "PUT": 3500, "LIST": 3500}
+"""Requests a second that S3 promises for one prefix. It divides prefixes under load, by itself, in minutes to hours."""
+
 _BLOCK_BYTES = 50 << 20
 """s3fs reads ahead and uploads in pieces of this size."""
 
@@ -54,6 +57,7 @@ INSTANCES = {
     for instance in (
         Instance("c6id.8xlarge", 32, 64 << 30, 12.5e9 / 8, 1.6128),
         Instance("m6id.8xlarge", 32, 128 << 30, 12.5e9 / 8, 1.8984),
+        Instance("r6id.8xlarge", 32, 256 << 30, 12.5e9 / 8, 2.4192),
     )
 }
 
@@ -261,6 +265,7 @@ class Step:
     slots: int
     memory_bytes: float
     moved_bytes: float
+    reads: int
     seconds: float
     limit: str
 
@@ -281,8 +286,13 @@ class Prediction:
     dollars: dict[str, float]
 
 
-def predict(work: Work, rates: Rates, instance: Instance, nodes: int, growth: str) -> Prediction:
-    """The job with nothing failing, on nodes that are all there from the start. Steps come one after the other."""
+def predict(
+    work: Work, rates: Rates, instance: Instance, nodes: int, growth: str, *, one_prefix: bool = False
+) -> Prediction:
+    """The job with nothing failing, on nodes that are all there from the start. Steps come one after the other.
+
+    ``one_prefix``: S3 answers no more requests than it promises for one prefix; else as many as are asked.
+    """
     layout = lay_out(work)
     tasks = layout.tasks
     text, held_out = work.text_bytes, work.text_bytes * work.held_out
@@ -323,9 +333,12 @@ def predict(work: Work, rates: Rates, instance: Instance, nodes: int, growth: st
         network = (read + written) / (instance.network * (1 if name == "train" else nodes))
         dispatch = tasks[name] * rates.dispatch
         limits = {"cores": busy, "network": network, "driver": dispatch}
+        if one_prefix:
+            limits["store"] = sum(number / PREFIX_RATES[kind] for kind, number in asked[name].items())
         limit = max(limits, key=lambda key: limits[key])
         moved_bytes = read + written
-        steps.append(Step(name, tasks[name], core_seconds, slots, memory, moved_bytes, limits[limit], limit))
+        reads = asked[name]["GET"]
+        steps.append(Step(name, tasks[name], core_seconds, slots, memory, moved_bytes, reads, limits[limit], limit))
     seconds = sum(step.seconds for step in steps) + work.num_files * rates.plan_per_file
     total = sum(asked.values(), Counter[str]())
     total += Counter(dict.fromkeys(("LIST", "HEAD", "GET", "PUT"), int(seconds / 5)))  # the lease

@@ -10,6 +10,7 @@ from benchmarks.scale_model import (
     SPOT_SHARE,
     Prediction,
     Rates,
+    Step,
     Work,
     lay_out,
     predict,
@@ -21,8 +22,14 @@ NODES = (16, 64, 256)
 WORKS = {"1 TB": Work(1e12, 100_000), "15 TB": Work(15e12, 100_000)}
 """15 TB in files of 150 MB; in files of 10 MB the driver would have 1.5 million of them to keep."""
 
-RENTED = {"100 GB": (Work(1e11, 10_000), 2), "1 TB": (WORKS["1 TB"], 16), "15 TB": (WORKS["15 TB"], 64)}
-"""A number of nodes for each that ends in hours, for the short table."""
+RENTED = (
+    ("100 GB", Work(1e11, 10_000), 2, "c6id.8xlarge"),
+    ("1 TB", WORKS["1 TB"], 16, "c6id.8xlarge"),
+    ("1 TB, `shard_bytes` 512 MiB", Work(1e12, 100_000, shard_bytes=512 << 20), 16, "m6id.8xlarge"),
+    ("15 TB", WORKS["15 TB"], 64, "c6id.8xlarge"),
+    ("15 TB, `shard_bytes` 2 GiB", Work(15e12, 100_000, shard_bytes=2 << 30), 64, "r6id.8xlarge"),
+)
+"""What the short table shows: a number of nodes that ends in hours, and what larger shards change."""
 
 Rows = list[list[str]]
 
@@ -56,7 +63,7 @@ def tables(result: dict[str, Any], instance: str) -> str:
             _sizes(rates),
             _words(result, rates),
             _listing(result),
-            f"### Time and dollars on `{instance}`\n\n{prices}\n\n{_times(mixed)}",
+            f"### Time and dollars on `{instance}`\n\n{prices}\n\n{_times(rates, mixed, instance)}",
             f"### Objects, requests, driver\n\n{_objects(mixed)}",
             f"### Training\n\n{_training(found)}",
             f"### Memory, cores and network of a step on {NODES[0]} nodes\n\n{_steps(mixed)}",
@@ -64,21 +71,30 @@ def tables(result: dict[str, Any], instance: str) -> str:
     )
 
 
-def sizing(result: dict[str, Any], instance: str) -> str:
+def sizing(result: dict[str, Any]) -> str:
     """What to rent, in short."""
     rates = Rates.from_dict(result["rates"])
     rows: Rows = []
-    for name, (work, nodes) in RENTED.items():
+    for name, work, nodes, instance in RENTED:
         found = predict(work, rates, INSTANCES[instance], nodes, MIXED)
-        dollars = found.dollars
-        train = next(step for step in found.steps if step.name == "train")
+        slow = predict(work, rates, INSTANCES[instance], nodes, MIXED, one_prefix=True)
         high = predict(work, rates, INSTANCES[instance], nodes, laws(rates, work.text_bytes)["high"])
-        most = next(step for step in high.steps if step.name == "train")
-        machines = f"{dollars['machines'] + dollars['requests']:,.0f} $ ({dollars['spot'] + dollars['requests']:,.0f} $)"
-        row = [name, f"{nodes} × `{instance}`", f"{_time(found.seconds)} to {_time(high.seconds)}", machines]
-        rows.append([*row, f"{_gb(train.memory_bytes)} to {_gb(most.memory_bytes)}", _gb(found.driver_bytes)])
-    header = ["text", "nodes", "time", "dollars (spot)", "memory of the trainer", "memory of the driver"]
-    return _table(header, rows)
+        time = [_time(found.seconds), _time(slow.seconds)]
+        dollars = [_dollars(each) for each in (found, slow)]
+        training = [f"{_gb(_training_of(each).memory_bytes)} ({each.train_workers})" for each in (found, high)]
+        rows.append([name, f"{nodes} × `{instance}`", *time, *dollars, *training, _gb(found.driver_bytes)])
+    header = ["text", "nodes", "time, S3 as fast as asked", "S3 as for one prefix", "dollars (spot)", "S3 as for one prefix"]
+    return _table([*header, "memory of training (workers)", "with the most words", "memory of the driver"], rows)
+
+
+def _training_of(found: Prediction) -> Step:
+    return next(step for step in found.steps if step.name == "train")
+
+
+def _dollars(found: Prediction) -> str:
+    """Machines and requests together."""
+    requests = found.dollars["requests"]
+    return f"{found.dollars['machines'] + requests:,.0f} $ ({found.dollars['spot'] + requests:,.0f} $)"
 
 
 # --- measured ---------------------------------------------------------------------------------------------------------
@@ -154,15 +170,17 @@ def _listing(result: dict[str, Any]) -> str:
 # --- predicted --------------------------------------------------------------------------------------------------------
 
 
-def _times(mixed: dict[tuple[str, int], Prediction]) -> str:
+def _times(rates: Rates, mixed: dict[tuple[str, int], Prediction], instance: str) -> str:
     rows: Rows = []
     for (work, nodes), found in mixed.items():
         times = [_time(step.seconds) for step in found.steps]
         machines = f"{found.dollars['machines']:,.0f} $ ({found.dollars['spot']:,.0f} $)"
         others = [f"{found.dollars[kind]:,.2f} $" for kind in ("requests", "storage")]
-        rows.append([work, str(nodes), *times, f"**{_time(found.seconds)}**", machines, *others])
+        slow = predict(WORKS[work], rates, INSTANCES[instance], nodes, MIXED, one_prefix=True)
+        rows.append([work, str(nodes), *times, f"**{_time(found.seconds)}**", _time(slow.seconds), machines, *others])
     steps = [step.name for step in next(iter(mixed.values())).steps]
-    return _table(["text", "nodes", *steps, "in all", "machines (spot)", "requests", "`_work` meanwhile"], rows)
+    header = ["text", "nodes", *steps, "in all", "if S3 keeps to one prefix", "machines (spot)", "requests"]
+    return _table([*header, "`_work` meanwhile"], rows)
 
 
 def _objects(mixed: dict[tuple[str, int], Prediction]) -> str:
@@ -181,7 +199,7 @@ def _training(found: list[dict[str, Any]]) -> str:
     rows: Rows = []
     for row in found:
         if row["nodes"] == NODES[0]:
-            step = next(step for step in row["is"].steps if step.name == "train")
+            step = _training_of(row["is"])
             words = [f"{row['words_as']} ({row['growth']})", f"{row['is'].words / 1e6:,.0f} M"]
             rows.append([row["work"], *words, _gb(step.memory_bytes), f"{row['is'].train_workers}", _time(step.seconds)])
     header = ["text", "words as in", "distinct words", "memory, all workers", "`train_workers`", "time, one process"]
@@ -195,8 +213,17 @@ def _steps(mixed: dict[tuple[str, int], Prediction]) -> str:
             if step.name != "train":
                 rate = step.moved_bytes / step.seconds / NODES[0] * 8 / 1e9
                 row = [name, step.name, f"{step.tasks:,}", _gb(step.memory_bytes), f"{step.slots // NODES[0]}"]
-                rows.append([*row, f"{step.core_seconds / 3600:,.1f} h", f"{rate:.1f} Gbit/s", step.limit])
-    header = ["text", "step", "tasks", "memory of a task", "tasks a node", "vCPU time", "network a node", "limit"]
+                rows.append(
+                    [
+                        *row,
+                        f"{step.core_seconds / 3600:,.1f} h",
+                        f"{rate:.1f} Gbit/s",
+                        f"{step.reads / step.seconds:,.0f}",
+                        step.limit,
+                    ]
+                )
+    header = ["text", "step", "tasks", "memory of a task", "tasks a node", "vCPU time", "network a node", "GET a second"]
+    header.append("limit")
     return _table(header, rows)
 
 

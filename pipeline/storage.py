@@ -193,7 +193,7 @@ def list_files(pattern: str) -> list[StoredFile]:
         if not is_file or (not wants_hidden and any(part.startswith(".") for part in name.split("/"))):
             continue
         uri = full if is_local else fs.unstrip_protocol(full) + chain
-        files.append(dataclasses.replace(stat(full) if is_local else _stored(uri, info), uri=uri, name=name))
+        files.append(dataclasses.replace(_stat_local(full) if is_local else _stored(uri, info), uri=uri, name=name))
     return sorted(files, key=lambda file: file.uri)
 
 
@@ -217,6 +217,11 @@ def stat(uri: str) -> StoredFile:
         if isinstance(fs, LocalFileSystem):
             return _stored_local(uri, os.stat(path))
         return _stored(uri, fs.info(path))
+
+
+def _stat_local(path: str) -> StoredFile:
+    with _mapped(path, "look up"):
+        return _stored_local(path, os.stat(path))
 
 
 def _stored_local(uri: str, found: os.stat_result) -> StoredFile:

@@ -126,6 +126,15 @@ def test_the_document_has_the_tables_of_the_last_measurement() -> None:
     assert document == with_tables(document, blocks_of(read_result(), "c6id.8xlarge"))
 
 
+def test_a_store_that_answers_slowly_is_what_limits() -> None:
+    free, bound = (predict(WORK, RATES, INSTANCE, 64, "some", one_prefix=bound) for bound in (False, True))
+    limits = {step.name: step.limit for step in bound.steps}
+    assert limits["pack"] == "store"
+    assert "store" not in {step.limit for step in free.steps}
+    pack = next(step for step in bound.steps if step.name == "pack")
+    assert pack.seconds >= pack.reads / 5500
+
+
 # --- beside a real job ------------------------------------------------------------------------------------------------
 
 _KINDS = {"get": "GET", "head": "HEAD", "list": "LIST", "delete": "DELETE"}
