@@ -176,6 +176,24 @@ def partitioned(corpus: Corpus, repeats: int) -> Outcome:
     return Outcome(rows, [_agree_on_merges(f"{what}, one process and 1, 2 and 4 partitions", *runs.values())])
 
 
+def memory(corpus: Corpus, repeats: int) -> Outcome:
+    """Counting and merging 50 million distinct words, which are made for it: what it takes, and that each count is right."""
+    num_words = 50_000_000
+    runs = alternate({"ours": Probe("distinct.count_distinct", CORES, {"num_words": num_words})}, 1)["ours"]
+    if wrong := runs[0]["wrong"]:
+        sys.exit(f"{wrong:,} of {num_words:,} words have a wrong count")
+    what = f"count and merge {num_words:,} distinct words"
+    note = f"two tasks at a time, task_memory_bytes 1 GiB; before the work began: {runs[0]['before_bytes'] / 1e6:.0f} MB"
+    limit = Target(1, 0.5)
+    return Outcome(
+        [
+            Row(f"peak memory: {what}", "MB", _megabytes(runs, "peak_bytes"), "4 GiB", [4 * 1024**3 / 1e6], limit, note),
+            Row(what, "s", _seconds(runs), note=f"100 million words in 800 MB of text, {runs[0]['shards']} shards; once"),
+        ],
+        [f"{what}: every one of the counts is right"],
+    )
+
+
 def count(corpus: Corpus, repeats: int) -> Outcome:
     """Splitting by GPT-2's regex and counting words, on one core."""
     sides = {
@@ -403,6 +421,7 @@ GROUPS: dict[str, Callable[[Corpus, int], Outcome]] = {
     "merge": merge,
     "partitioned": partitioned,
     "count": count,
+    "memory": memory,
     "encode": encode,
     "regex": regex,
     "scaling": scaling,

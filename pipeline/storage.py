@@ -49,13 +49,7 @@ _PATIENT = {"retries": {"mode": "standard", "total_max_attempts": 3}, "connect_t
 that says 503, fifteen times in ten seconds, for s3fs asks too. Then it is an error, and the task is tried again.
 """
 
-_SECRET_VARIABLES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-)
+_SECRET_VARIABLE = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL\w*)")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -127,11 +121,20 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def _without_secrets(message: str) -> str:
     """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
-    options: dict[str, Any] = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
-    found = [*options.values(), *(os.environ.get(name) for name in _SECRET_VARIABLES)]
-    for secret in sorted({text for text in found if isinstance(text, str) and len(text) > 3}, key=len, reverse=True):
+    found = set(_texts(json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))))
+    found |= {value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)}
+    for secret in sorted((text for text in found if len(text) > 3), key=len, reverse=True):
         message = message.replace(secret, "***")
     return message
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts inside options."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _storage_error(uri: str, action: str, error: OSError) -> StorageError:
@@ -148,11 +151,11 @@ def _mapped(uri: str, action: str) -> Iterator[None]:
             raise StorageError(f"{uri}: cannot write: no such folder or bucket, and it cannot be made") from error
         raise ArtifactError(f"{uri}: not found") from error
     except OSError as error:
-        raise _storage_error(uri, action, error) from error
+        raise _storage_error(uri, action, error) from None  # the cause holds what is cut out of the message
     except Exception as error:
         if type(error).__module__.split(".")[0] in _STORE_PACKAGES:
             message = f"{uri}: cannot {action}: {type(error).__name__}: {error}"
-            raise StorageError(_without_secrets(message)) from error
+            raise StorageError(_without_secrets(message)) from None
         raise
 
 
@@ -406,10 +409,14 @@ def honours_conditions(root: str) -> bool:
     publish_bytes(probe, b"")
     try:
         return not create_if_absent(probe, b"")
-    except StorageError:
+    except ConditionUnknown:
         return False
     finally:
         remove(probe)
+
+
+class ConditionUnknown(StorageError):
+    """The store does not know how to create a file only if it is absent."""
 
 
 def create_first(uri: str, content: bytes, *, conditional: bool) -> list[bytes]:
@@ -441,38 +448,61 @@ def create_first(uri: str, content: bytes, *, conditional: bool) -> list[bytes]:
 
 
 def create_if_absent(uri: str, content: bytes) -> bool:
-    """Create a small file, whole or not at all; False if there is one, and the store says so."""
+    """Create a small file, whole or not at all; False if there is one, and the store says so.
+
+    Raises
+    ------
+    ConditionUnknown
+        The store cannot do that at all.
+    """
     with _mapped(uri, "write"):
         fs, path = _filesystem(uri)
-        if not isinstance(fs, LocalFileSystem):
+        if isinstance(fs, LocalFileSystem):
+            return _link(uri, path, content)
+        for pause in (0.1, 0.4, 1.6, None):
             try:
                 fs.pipe_file(path, content, mode="create")
             except OSError as error:
-                if _is_there_already(error):
+                code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+                if isinstance(error, FileExistsError) or code in _THERE_ALREADY:  # s3fs does not know all stores
                     return False
-                raise
-            return True
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = _temporary(path)
+                if code in _CONDITION_UNKNOWN:
+                    raise ConditionUnknown(f"{uri}: {code}") from None
+                if code != _JUST_NOW or pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return True
+    raise AssertionError("unreachable")
+
+
+_THERE_ALREADY = ("PreconditionFailed", "412")
+_CONDITION_UNKNOWN = ("NotImplemented", "InvalidArgument", "501")
+_JUST_NOW = "ConditionalRequestConflict"
+"""Somebody else creates the file at this moment: who asks again hears how that ended."""
+
+
+def _link(uri: str, path: str, content: bytes) -> bool:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             os.link(temporary, path)
-            _sync_folder(path)
         except FileExistsError:
             return False
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        return True
-
-
-def _is_there_already(error: OSError) -> bool:
-    """Whether a store refused to create a file because there is one: not all say so in a way that s3fs knows."""
-    answer = getattr(error.__cause__, "response", {})
-    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise ConditionUnknown(f"{uri}: this file system has no hard links") from None
+            raise
+        _sync_folder(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    return True
 
 
 def remove_temporaries(root: str) -> None:
@@ -498,13 +528,17 @@ def sha256_of(uri: str) -> tuple[int, str]:
 
 def _temporary(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    return os.path.join(folder, f".{name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
 
 
 def _is_abandoned(temporary: Path) -> bool:
     """Whether the process that was writing has ended: known if it ran here; elsewhere, after a day."""
     *_, host, process, _, _ = temporary.name.split(".")
-    if host != socket.gethostname().split(".")[-1]:
+    if host != _host():
         return time.time() - temporary.stat().st_mtime > 86_400
     try:
         os.kill(int(process), 0)

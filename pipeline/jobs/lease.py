@@ -11,16 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline import storage
-from pipeline.errors import ArtifactError, OutputInUse, StorageError
+from pipeline.errors import OutputInUse, StorageError
 
 BEAT_SECONDS = 5.0
 _SILENT_BEATS = 4
@@ -29,8 +30,15 @@ _SILENT_BEATS = 4
 Status = dict[str, Any]
 
 
+class Check(Protocol):
+    """Raises OutputInUse if the lease was lost; ``ask``: look now, and not only what the last beat found."""
+
+    def __call__(self, *, ask: bool = False) -> None:
+        """See the class."""
+
+
 @contextlib.contextmanager
-def hold(output: str, conditional: bool, status: Callable[[], Status]) -> Iterator[Callable[[], None]]:
+def hold(output: str, conditional: bool, status: Callable[[], Status]) -> Iterator[Check]:
     """Hold the lease of an output; ``status`` is written with every beat. Gives a function that raises OutputInUse if the
     lease was lost.
 
@@ -54,11 +62,8 @@ def hold(output: str, conditional: bool, status: Callable[[], Status]) -> Iterat
 def read_statuses(output: str) -> list[Status]:
     """What the drivers of an output wrote last, in the order in which they ran."""
     folder = storage.join(output, "_work/driver")
-    found = []
-    for content in storage.read_all([storage.join(folder, name) for name in storage.list_names(folder)]):
-        with contextlib.suppress(ValueError):  # damaged: that driver's figures are lost, nothing else
-            found.append(json.loads(content))
-    return found
+    contents = storage.read_all([storage.join(folder, name) for name in storage.list_names(folder)])
+    return [found for found in map(_parse, contents) if found]  # of one that is damaged the figures are lost, nothing else
 
 
 class _Lease:
@@ -77,12 +82,15 @@ class _Lease:
         }
 
     def acquire(self) -> None:
-        number, holder = self._newest()
-        if holder is not None and not holder["released"]:
-            self._wait_until_dead(number, holder)
+        number = self._newest()
+        if number and not self._is_dead(number):
+            raise self._in_use(number)
         self._number = number + 1
         if storage.create_first(self._uri(self._number), self._content(), conditional=self._conditional):
-            raise OutputInUse(f"{self._output}: another driver started at the same moment; this one stops")
+            raise OutputInUse(
+                f"{self._output}: another driver started at the same moment, so this one stops; if none runs now, start "
+                "it again"
+            )
 
     def release(self) -> None:
         if not self._taken_over:
@@ -91,14 +99,16 @@ class _Lease:
 
     def beat(self) -> None:
         """Until the end: show that this driver lives."""
-        while not self.stopped.wait(BEAT_SECONDS):
+        while not self.stopped.wait(BEAT_SECONDS) and not self._taken_over:
             with contextlib.suppress(StorageError):  # the next beat may get through
-                if self._newest()[0] > self._number:
-                    self._taken_over = True
-                    return
-                storage.publish_bytes(self._uri(self._number), self._content())
+                self._taken_over = self._newest() > self._number
+                if not self._taken_over:
+                    storage.publish_bytes(self._uri(self._number), self._content())
 
-    def check(self) -> None:
+    def check(self, *, ask: bool = False) -> None:
+        """``ask``: look now, and not only what the last beat found."""
+        if ask and self._newest() > self._number:
+            self._taken_over = True
         if self._taken_over:
             raise OutputInUse(f"{self._output}: another driver has taken over, for this one gave no sign of life; it stops")
 
@@ -108,37 +118,44 @@ class _Lease:
     def _content(self, *, released: bool = False) -> bytes:
         return json.dumps({**self._driver, "released": released, "beat": time.time(), **self._status()}).encode()
 
-    def _newest(self) -> tuple[int, Status | None]:
+    def _newest(self) -> int:
+        """The highest number; 0 if there is none."""
         names = storage.list_names(self._folder)
-        if not names:
-            return 0, None
-        try:
-            return int(names[-1].removesuffix(".json")), json.loads(
-                storage.read_bytes(storage.join(self._folder, names[-1]))
-            )
-        except (ValueError, ArtifactError) as error:
-            raise ArtifactError(
-                f"{self._folder}/{names[-1]}: damaged: {error}; delete it if no other driver runs"
-            ) from error
+        return max((int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name)), default=0)
 
-    def _wait_until_dead(self, number: int, holder: Status) -> None:
-        """Return if the holder of a lease is dead.
-
-        Here its process tells; elsewhere, it is dead if it writes nothing for a while.
-        """
-        error = OutputInUse(
-            f"{self._output}: another driver runs this job: process {holder['process']} on {holder['host'].split('/')[0]}, "
-            f"in step {holder.get('step', '?')}. Wait for it or stop it, or name another output"
+    def _in_use(self, number: int) -> OutputInUse:
+        holder = _parse(storage.read_bytes(self._uri(number)))
+        host = str(holder.get("host", "?")).split("/")[0]
+        return OutputInUse(
+            f"{self._output}: another driver runs this job: process {holder.get('process', '?')} on {host}, "
+            f"in step {holder.get('step') or '?'}. Wait for it or stop it, or name another output"
         )
-        if holder["host"] == _machine() and holder["started"] is not None:
-            if _started(holder["process"]) == holder["started"]:
-                raise error
-            return
+
+    def _is_dead(self, number: int) -> bool:
+        """Whether the holder of a lease has ended.
+
+        It says so itself; or it ran here, and its process tells; or, elsewhere, it writes nothing for a while.
+        """
+        content = storage.read_bytes(self._uri(number))
+        holder = _parse(content)
+        if holder.get("released"):
+            return True
+        if holder.get("host") == _machine() and holder.get("started") is not None:
+            return bool(_started(holder["process"]) != holder["started"])
         for _ in range(_SILENT_BEATS):
             time.sleep(BEAT_SECONDS)
-            newer, now = self._newest()
-            if (newer, now) != (number, holder):
-                raise error
+            if self._newest() != number or storage.read_bytes(self._uri(number)) != content:
+                return False
+        return True
+
+
+def _parse(content: bytes) -> Status:
+    """What a driver wrote; nothing if it is damaged."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _machine() -> str:

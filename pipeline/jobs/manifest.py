@@ -16,6 +16,7 @@ from pipeline import __version__, storage
 from pipeline.errors import ArtifactError
 from pipeline.jobs.accounting import account
 from pipeline.jobs.dataset import describe_data_set
+from pipeline.jobs.lease import Check
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.report import make_report, render_html
 from pipeline.jobs.schedule import Receipts
@@ -25,6 +26,8 @@ from pipeline.jobs.tasks import FORMAT_VERSION, Job, read_receipts
 logger = logging.getLogger(__name__)
 
 Manifest = dict[str, Any]
+
+_REMEDY = "delete it and run the job again: it is made anew"
 
 
 def read_manifest(output: str) -> Manifest:
@@ -48,11 +51,11 @@ def _success(manifest: bytes) -> bytes:
     return (hashlib.sha256(manifest).hexdigest() + "\n").encode()
 
 
-def is_finished(job: Job, plan: Plan) -> bool:
+def is_finished(job: Job, plan: Plan, *, may_reopen: bool) -> bool:
     """Whether the run of this plan has come to its end, and what it made is all there.
 
-    What was written after ``_SUCCESS`` is read and hashed again. If something is gone or another, or two runs that ended at
-    once left a manifest that is not that of ``_SUCCESS``, ``_SUCCESS`` is deleted: the run goes on and closes again.
+    What was written after ``_SUCCESS`` is read and hashed again. If something is gone or another, or manifest and
+    ``_SUCCESS`` do not belong together, the run is not finished; with ``may_reopen``, ``_SUCCESS`` is deleted then.
     """
     if not storage.exists(job.path("_SUCCESS")):
         return False
@@ -67,20 +70,22 @@ def is_finished(job: Job, plan: Plan) -> bool:
             if found.modified > closed and storage.sha256_of(found.uri)[1] != entry["sha256"]:
                 raise ArtifactError(f"{found.uri}: its content has changed since the run was finished")
     except ArtifactError as error:
-        logger.warning("%s; the run goes on", error)
-        storage.remove(job.path("_SUCCESS"))
+        if may_reopen:
+            logger.warning("%s; the run goes on", error)
+            storage.remove(job.path("_SUCCESS"))
         return False
     return bool(manifest["fingerprint"] == plan.fingerprint)
 
 
-def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str, Any]) -> Manifest:
-    """Describe the data sets, report, account for every document and token, and close the run.
+def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str, Any], check_lease: Check) -> Manifest:
+    """Describe the data sets, report, account for every document and token, and close the run, if it is still ours.
 
     Raises
     ------
     ArtifactError
         As ``accounting.account``.
     """
+    check_lease(ask=True)
     accounting = account(job, receipts)
     artifacts = [entry for step in ("train", "pack") for receipt in receipts[step].values() for entry in receipt.outputs]
     if job.spec.pack is not None:
@@ -105,6 +110,7 @@ def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str,
     }
     content = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
     storage.remove_temporaries(job.output)
+    check_lease(ask=True)
     storage.publish_bytes(job.path("manifest.json"), content)
     storage.publish_bytes(job.path("_SUCCESS"), _success(content))
     return manifest
@@ -123,10 +129,13 @@ def verify(output: str, on_file: Callable[[str], None]) -> int:
     for entry in artifacts:
         num_bytes, sha256 = storage.sha256_of(storage.join(root, entry["path"]))
         if num_bytes != entry["bytes"]:
-            raise ArtifactError(f"{output}/{entry['path']}: {num_bytes} bytes, the manifest says {entry['bytes']}")
+            raise ArtifactError(
+                f"{output}/{entry['path']}: {num_bytes} bytes, the manifest says {entry['bytes']}; {_REMEDY}"
+            )
         if sha256 != entry["sha256"]:
             raise ArtifactError(
-                f"{output}/{entry['path']}: its content has changed: sha256 {sha256}, the manifest says {entry['sha256']}"
+                f"{output}/{entry['path']}: its content has changed: sha256 {sha256}, the manifest says "
+                f"{entry['sha256']}; {_REMEDY}"
             )
         on_file(entry["path"])
     for step in STEPS:

@@ -1,16 +1,16 @@
 """Files of many record batches, of which every reader wants one: its partition, or its bucket, from each file.
 
-Such a file is an Arrow IPC stream; an index beside it says where each batch lies, and its checksum. Its entries are of one
-size, so that a reader asks the store for two things a file, an entry and a batch, many files at a time: with S shards and B
-buckets that is done S · B times. No byte goes into a result unchecked.
+Such a file is an Arrow IPC stream. An index beside it says where each batch lies, how long it is, and its CRC-32. All its
+entries have one size and a checksum of their own, so that a reader asks the store for two things a file, an entry and a batch,
+many files at a time: with S shards and B buckets that is done S · B times. No byte goes into a result unchecked.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
@@ -20,8 +20,11 @@ from pipeline.jobs.tasks import Job, Outputs, disown
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _FILES_AT_ONCE = 256
 
-_ENTRY = np.dtype([("offset", "<i8"), ("length", "<i8"), ("crc32", "<u4")])
-"""Of an index: where a record batch lies, as an Arrow IPC message, and its checksum."""
+_ENTRY = struct.Struct("<qqI")
+"""Of an index: offset and length of a record batch, as an Arrow IPC message, and its checksum; that of the entry follows."""
+
+_CHECKSUM_BYTES = 4
+_ENTRY_BYTES = _ENTRY.size + _CHECKSUM_BYTES
 
 
 def _index_path(path: str) -> str:
@@ -30,15 +33,20 @@ def _index_path(path: str) -> str:
 
 def write_parts(outputs: Outputs, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Publish a file of parts and its index; ``path`` is below the output."""
-    entries = []
+    index = b""
     with outputs.publish(path) as sink:
         sink.write(schema.serialize())
         for batch in batches:
             message = batch.serialize()
-            entries.append((sink.num_bytes, len(message), zlib.crc32(message)))
+            entry = _ENTRY.pack(sink.num_bytes, len(message), zlib.crc32(message))
+            index += entry + _checksum(entry)
             sink.write(message)
         sink.write(_END_OF_STREAM)
-    outputs.write_bytes(_index_path(path), np.array(entries, dtype=_ENTRY).tobytes())
+    outputs.write_bytes(_index_path(path), index)
+
+
+def _checksum(entry: bytes) -> bytes:
+    return zlib.crc32(entry).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def read_parts(
@@ -68,8 +76,8 @@ def read_parts(
         some = files[first : first + _FILES_AT_ONCE]
         uris = [job.path(path) for path, _ in some]
         try:
-            first_byte = number * _ENTRY.itemsize
-            entries = storage.read_ranges([(_index_path(uri), first_byte, first_byte + _ENTRY.itemsize) for uri in uris])
+            start = number * _ENTRY_BYTES
+            entries = storage.read_ranges([(_index_path(uri), start, start + _ENTRY_BYTES) for uri in uris])
             places = [_place(job, step, file, entry, number) for file, entry in zip(some, entries, strict=True)]
             ranges = [(uri, offset, offset + length) for uri, (offset, length, _) in zip(uris, places, strict=True)]
             messages = storage.read_ranges(ranges)
@@ -84,10 +92,11 @@ def read_parts(
             yield pa.ipc.read_record_batch(pa.py_buffer(message), schema)
 
 
-def _place(job: Job, step: str, file: tuple[str, str], entry: bytes, number: int) -> tuple[int, int, int]:
+def _place(job: Job, step: str, file: tuple[str, str], content: bytes, number: int) -> tuple[int, int, int]:
     """Offset, length and checksum of a part."""
     path, name = file
-    if len(entry) != _ENTRY.itemsize:
-        raise disown(job, step, name, _index_path(path), f"its entry {number} is cut off")
-    offset, length, checksum = np.frombuffer(entry, dtype=_ENTRY)[0].tolist()
-    return offset, length, checksum
+    entry, checksum = content[: _ENTRY.size], content[_ENTRY.size :]
+    if len(content) != _ENTRY_BYTES or _checksum(entry) != checksum:
+        raise disown(job, step, name, _index_path(path), f"its entry {number} is damaged")
+    offset, length, crc32 = _ENTRY.unpack(entry)
+    return offset, length, crc32

@@ -67,6 +67,7 @@ class Progress:
         self._is_terminal = self._stream.isatty() and not as_json
         self._shown_at = 0.0
         self._step = ""
+        self._is_over = True
         self._steps: dict[str, StepFigures] = {}
 
     def start(self, step: str, tasks: list[Task], missing: list[Task], retries: int) -> None:
@@ -76,6 +77,7 @@ class Progress:
         self._now = StepFigures(found, len(tasks), num_bytes, time.monotonic(), found)
         self._steps[step] = self._now
         self._step = step
+        self._is_over = False
         self._retries_before = retries
         self._sizes = {task.name: task.num_bytes for task in missing}
         self._shown_at = self._now.started
@@ -99,6 +101,7 @@ class Progress:
     def finish(self, retries: int, *, failed: bool = False) -> None:
         """The step has ended."""
         self._tick(retries)
+        self._is_over = True
         self._now.failed += failed
         if (self._shown_done != self._now.done and not failed) or self._is_terminal:
             self._show()
@@ -107,6 +110,8 @@ class Progress:
 
     def status(self) -> dict[str, Any]:
         """How far everything is: the step under way, and the figures of this and of those before."""
+        if self._step and not self._is_over:
+            self._now.seconds = time.monotonic() - self._now.started
         return {"step": self._step, "steps": {name: figures.to_dict() for name, figures in list(self._steps.items())}}
 
     def _tick(self, retries: int) -> None:

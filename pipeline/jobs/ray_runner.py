@@ -30,7 +30,7 @@ from ray.exceptions import (
 )
 from ray.util import metrics
 
-from pipeline.errors import PipelineError, StorageError, TaskFailed
+from pipeline.errors import PipelineError, SpecError, StorageError, TaskFailed
 from pipeline.jobs.ray_training import run_task_on_ray
 from pipeline.jobs.runner import gave_up, wait_before_retry, where
 from pipeline.jobs.tasks import Job, Receipt, Task
@@ -45,7 +45,14 @@ ONE_THREAD = dict.fromkeys(
 ) | {"TOKENIZERS_PARALLELISM": "false"}
 
 _MOST_KILLS = 2
-"""So often is a task killed for memory; the second time it had a node to itself."""
+"""So often is a task killed for memory; the second time it had the CPUs of a whole node."""
+
+_SMALLER_SHARDS = "cut the input smaller: a lower execution.shard_bytes with another output, or smaller compressed files"
+_REMEDIES = {
+    "count": "set a lower execution.task_memory_bytes",
+    "merge": "set a lower execution.task_memory_bytes",
+    "train": "more execution.train_workers, or a higher min_word_count",
+}
 
 _MOST_LOST_NODES = 20
 """So often may the node of a task be lost, which is not the task's fault: spot machines go all the time."""
@@ -61,7 +68,7 @@ _LEAST_WINDOW = 64
 """Tasks that are submitted to a cluster that has few CPUs, or none yet: an autoscaler goes by what is waiting."""
 
 _CPUS_ARE_NEWS_SECONDS = 5.0
-_LONG_WITHOUT_CPUS = 60.0
+_LONG_WITHOUT_NODES = 60.0
 
 
 @dataclass(slots=True)
@@ -95,7 +102,7 @@ class RayRunner:
         self._remote = ray.remote(run_task_on_ray)
         self._cpus = 0
         self._cpus_asked = -_CPUS_ARE_NEWS_SECONDS
-        self._cpus_seen = time.monotonic()
+        self._fit_seen = time.monotonic()
         self._attempts = metrics.Counter("tokenmill_attempts", "Attempts at tasks, by how they ended", ("step", "outcome"))
         self._bytes = metrics.Counter("tokenmill_bytes", "Bytes of work done", ("step",))
 
@@ -154,16 +161,22 @@ class RayRunner:
     def _window(self, now: float) -> int:
         """How many tasks may be submitted: more than can run, so that none waits, and an autoscaler sees what is wanted."""
         if now - self._cpus_asked >= _CPUS_ARE_NEWS_SECONDS:
-            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            self._cpus, self._cpus_asked = int(resources.get("CPU", 0)), now
-            if self._cpus:
-                self._cpus_seen = now
-            elif now - self._cpus_seen > _LONG_WITHOUT_CPUS:
-                logger.warning("the cluster has had no CPU for %.0f s; tasks wait for nodes", now - self._cpus_seen)
+            memory = self._options.get("memory", 0)
+            fit = [node for node in _nodes() if node.get("memory", 0) >= memory]
+            self._cpus, self._cpus_asked = sum(int(node["CPU"]) for node in fit), now
+            if fit:
+                self._fit_seen = now
+            elif self.started_ray:
+                raise SpecError(f"execution.task_memory_bytes is {memory}; no task may take so much here: {_nodes()}")
+            elif now - self._fit_seen > _LONG_WITHOUT_NODES:
+                wanted = f"a CPU and {memory:,} bytes of memory" if memory else "a CPU"
+                logger.warning("for %.0f s no node of the cluster has had %s; tasks wait", now - self._fit_seen, wanted)
         return self._max_in_flight or max(_LEAST_WINDOW, 2 * self._cpus)
 
     def _start(self, job: Job, tries: _Tries, in_flight: dict[Any, _Tries]) -> None:
-        options = self._options | ({"num_cpus": _largest_node_cpus()} if tries.is_alone else {})
+        options = dict(self._options)
+        if tries.is_alone:  # all CPUs of the smallest node: whatever nodes come and go, it fits one
+            options["num_cpus"] = min((int(node["CPU"]) for node in _nodes()), default=1)
         reference = self._remote.options(**options, name=tries.task.label).remote(job, tries.task)
         tries.running[reference] = time.monotonic()
         in_flight[reference] = tries
@@ -190,8 +203,8 @@ class RayRunner:
             tries.ended["memory"] += 1
             if tries.ended["memory"] >= _MOST_KILLS:
                 raise TaskFailed(
-                    f"{task.label} was killed for memory {_MOST_KILLS} times, the last time with a node to itself. Take "
-                    f"nodes with more memory, or set execution.task_memory_bytes lower; in {where(task)}"
+                    f"{task.label} was killed for memory {_MOST_KILLS} times, the last time with the CPUs of a whole node. "
+                    f"Take nodes with more memory, or {_REMEDIES.get(task.step, _SMALLER_SHARDS)}; in {where(task)}"
                 ) from error
             tries.is_alone = True
         elif isinstance(error, NodeDiedError | LocalRayletDiedError):
@@ -225,10 +238,10 @@ def _cause(error: BaseException) -> BaseException:
     return error.cause if isinstance(error, RayTaskError) else error
 
 
-def _largest_node_cpus() -> int:
-    """The CPUs of the largest node."""
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each node that has a CPU."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return max(int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"])
+    return [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
 
 
 def _connect(address: str) -> bool:

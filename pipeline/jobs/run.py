@@ -17,7 +17,7 @@ from pipeline.jobs.progress import Progress
 from pipeline.jobs.runner import LocalRunner, Runner
 from pipeline.jobs.schedule import Receipts, step_tasks
 from pipeline.jobs.steps import STEPS, run_task
-from pipeline.jobs.tasks import Job, Receipt, parse_receipt, read_receipts
+from pipeline.jobs.tasks import Job, Receipt, parse_receipt, read_receipts, receipt_path
 from pipeline.spec import JobSpec
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,12 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
     started = time.monotonic()
     plan = settle_plan(spec)
     job = make_job(spec, plan)
-    if is_finished(job, plan):
+    if is_finished(job, plan, may_reopen=False):
         return Outcome(read_manifest(job.output), True, time.monotonic() - started)
     with lease.hold(job.output, job.conditional, progress.status) as check_lease:
-        if is_finished(job, plan):  # by a driver that held the lease until now
+        if not plan.conditional:
+            plan = settle_plan(spec)  # of drivers that started at once, whose plan was stored is certain only now
+        if is_finished(job, plan, may_reopen=True):  # by a driver that held the lease until now
             return Outcome(read_manifest(job.output), True, time.monotonic() - started)
         receipts: Receipts = {}
         step_seconds: dict[str, float] = {}
@@ -60,8 +62,8 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
                             done[receipt.name] = receipt
                             progress.advance(receipt, runner.retries)
                             check_lease()
-                    except BaseException:
-                        progress.finish(runner.retries, failed=True)
+                    except BaseException as error:
+                        progress.finish(runner.retries, failed=isinstance(error, Exception))
                         raise
                     progress.finish(runner.retries)
                 receipts[step] = {task.name: done[task.name] for task in tasks}
@@ -71,7 +73,7 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
             gc.unfreeze()
             runner.close()
         execution = {"seconds": round(time.monotonic() - started, 3), "step_seconds": step_seconds, "retries": retries}
-        manifest = write_results(job, plan, receipts, execution)
+        manifest = write_results(job, plan, receipts, execution, check_lease)
         return Outcome(manifest, False, time.monotonic() - started)
 
 
@@ -107,6 +109,9 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
     SpecError
         There is no such task, or a step before it is not done.
     """
+    storage.configure(spec.execution.storage_options)
+    if not storage.exists(storage.join(storage.absolute(spec.output), "plan.json")):
+        raise SpecError(f"--only {label}: {spec.output} has no plan.json; run the job without --only first")
     plan = settle_plan(spec)
     job = make_job(spec, plan)
     wanted, _, name = label.partition("/")
@@ -125,7 +130,8 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
     for task in tasks:
         if task.name == name:
             return run_task(job, task)
-    raise SpecError(f"--only {label}: {wanted} has no such task; its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}")
+    known = f"its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}" if tasks else "this job has none of it"
+    raise SpecError(f"--only {label}: {wanted} has no such task; {known}")
 
 
 def _done_before(job: Job, step: str, stored: dict[str, storage.StoredFile]) -> dict[str, Receipt]:
@@ -139,6 +145,8 @@ def _done_before(job: Job, step: str, stored: dict[str, storage.StoredFile]) -> 
     for (path, uri), content in zip(uris.items(), storage.read_all(list(uris.values())), strict=True):
         try:
             receipt = parse_receipt(content, uri)
+            if receipt_path(receipt.step, receipt.name) != path:
+                raise ArtifactError(f"{uri} is the receipt of {receipt.step} {receipt.name}; it is deleted")
             for entry in receipt.outputs:
                 _check_output(job, entry, stored.get(entry["path"]), stored[path].modified)
         except ArtifactError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json
 from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
-from pipeline.jobs.training import SYMBOLS_PER_WORKER
+from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
 
@@ -101,18 +101,24 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                 params={
                     "tokenizer": tokenizer,
                     "parts": parts,
-                    "num_workers": job.spec.execution.train_workers or _workers_for(receipts["merge"].values(), counting),
+                    "num_workers": _num_workers(job, receipts["merge"].values(), counting),
                 },
             )
         )
     return tasks
 
 
-def _workers_for(merged: Iterable[Receipt], counting: str) -> int:
-    """As many as the words of a counting pass need."""
+def _num_workers(job: Job, merged: Iterable[Receipt], counting: str) -> int:
+    """As many as the words of a counting pass need, if the spec does not say."""
+    execution = job.spec.execution
+    if execution.train_workers is not None:
+        return execution.train_workers
     reports = [receipt.report for receipt in merged if receipt.name.startswith(f"{counting}/")]
     num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
-    return max(1, -(-num_symbols // SYMBOLS_PER_WORKER))
+    most = SYMBOLS_PER_WORKER
+    if execution.task_memory_bytes is not None:
+        most = min(most, execution.task_memory_bytes // BYTES_PER_SYMBOL)
+    return max(1, -(-num_symbols // most))
 
 
 def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:

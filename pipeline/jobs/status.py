@@ -38,7 +38,8 @@ def status(output: str) -> dict[str, Any]:
         "finished": finished,
         "driver": _driver(drivers[-1]) if drivers else None,
         "steps": [
-            _row(step, done[step], totals.get(step), [d.get("steps", {}).get(step) for d in drivers]) for step in STEPS
+            _row(step, done[step], totals.get(step), [d.get("steps", {}).get(step) for d in drivers], finished)
+            for step in STEPS
         ],
     }
 
@@ -59,14 +60,15 @@ def _driver(last: Row) -> Row:
     return {key: last[key] for key in ("host", "process", "released", "step") if key in last} | {"silent_seconds": silent}
 
 
-def _row(step: str, done: int, total: int | None, figures: list[Row | None]) -> Row:
+def _row(step: str, done: int, total: int | None, figures: list[Row | None], finished: bool) -> Row:
     known = [row for row in figures if row is not None]
+    total = known[-1]["total"] if known else total
     slowest = max((row["slowest"] for row in known if row["slowest"]), key=lambda task: task["seconds"], default=None)
     sums = {key: sum(row[key] for row in known) for key in ("retries", "failed", "bytes", "seconds")}
     return {
         "step": step,
-        "done": done,
-        "total": known[-1]["total"] if known else total,
+        "done": total if finished and not done else done,  # _work may have been deleted
+        "total": total,
         **sums,
         "bytes_per_second": round(sums["bytes"] / sums["seconds"]) if sums["seconds"] else 0,
         "slowest": slowest,

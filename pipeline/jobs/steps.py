@@ -35,6 +35,7 @@ from pipeline.jobs.tasks import (
     Receipt,
     Report,
     Task,
+    disown,
     parse_receipt,
     part_name,
     read_output,
@@ -105,7 +106,10 @@ def run_task(job: Job, task: Task, open_partitions: OpenPartitions = open_local_
     """
     uri = job.path(receipt_path(task.step, task.name))
     if storage.exists(uri):
-        return parse_receipt(storage.read_bytes(uri), uri)
+        receipt = parse_receipt(storage.read_bytes(uri), uri)
+        if (receipt.step, receipt.name) == (task.step, task.name):
+            return receipt
+        storage.remove(uri)  # of another task: somebody has moved files about
     started = time.monotonic()
     outputs = Outputs(job)
     means = {"open_partitions": open_partitions} if task.step == "train" else {}
@@ -319,14 +323,17 @@ def _cached_tokenizer(uri: str, sha256: str, encoder: EncoderName) -> Tokenizer:
     """A trained tokenizer; kept by the worker process from task to task, for its word cache fills once."""
     content = storage.read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ArtifactError(f"{uri}: not the file that training published; delete its receipt to train again")
+        raise ArtifactError(f"{uri}: not the file that training published")
     return Tokenizer.from_json(content.decode(), encoder=encoder)
 
 
 def _trained(job: Job, tokenizer: TokenizerRef) -> Tokenizer:
     spec = next(spec for spec in job.spec.tokenizers if spec.name == tokenizer.name)
-    uri = job.path("tokenizers", tokenizer.name, "tokenizer.json")
-    return _cached_tokenizer(uri, tokenizer.sha256, spec.encoder)
+    path = f"tokenizers/{tokenizer.name}/tokenizer.json"
+    try:
+        return _cached_tokenizer(job.path(path), tokenizer.sha256, spec.encoder)
+    except ArtifactError:
+        raise disown(job, "train", tokenizer.name, path, "it is gone or damaged") from None
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------
@@ -339,7 +346,10 @@ def evaluate_tokenizer(
     if tokenizer.uri is None:
         loaded: Tokenizer | ForeignTokenizer = _trained(job, tokenizer)
     else:
-        loaded = load_tokenizer(storage.read_bytes(tokenizer.uri), tokenizer.uri)
+        content = storage.read_bytes(tokenizer.uri)
+        if hashlib.sha256(content).hexdigest() != tokenizer.sha256:
+            raise DataError(f"{tokenizer.uri}: has changed since the plan was made; put the old file back")
+        loaded = load_tokenizer(content, tokenizer.uri)
     sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
     for name, entry in parts:
         for batch in pa.ipc.open_stream(read_output(job, "count", name, entry)):

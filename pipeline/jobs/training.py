@@ -29,8 +29,11 @@ from pipeline.trainers.partitioned import LocalPartitions, MergeLog, Partitions,
 
 logger = logging.getLogger(__name__)
 
+BYTES_PER_SYMBOL = 20
+"""What a trainer takes, about."""
+
 SYMBOLS_PER_WORKER = 1 << 30
-"""A trainer takes about 20 bytes a symbol: 20 GB for these."""
+"""The most, if no ``task_memory_bytes`` says less: 20 GB."""
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -171,6 +174,7 @@ class Checkpoint:
             digest = hashlib.sha256(b"".join(column.tobytes() for column in (left, right, results, counts))).hexdigest()
             metadata = table.schema.metadata or {}
             is_ours = metadata.get(b"identity") == self._identity.encode() and metadata.get(b"sha256") == digest.encode()
+            is_ours &= table.schema.remove_metadata().equals(MERGE_LOG)
         except (pa.ArrowException, ArtifactError, OSError, ValueError) as error:
             logger.warning("%s: damaged: %s; training starts anew", self._uri, error)
             return None
