@@ -1,8 +1,8 @@
 """Files of many record batches, of which every reader wants one: its partition, or its bucket, from each file.
 
 Such a file is an Arrow IPC stream. An index beside it says where each batch lies, how long it is, and its CRC-32. All its
-entries have one size and a checksum of their own, so that a reader asks the store for two things a file, an entry and a batch,
-many files at a time: with S shards and B buckets that is done S · B times. No byte goes into a result unchecked.
+entries have one size and a checksum of their own, so that a reader asks the store for two things a file: an entry and
+a batch, many files at a time: with S shards and B buckets that is done S · B times. No byte goes into a result unchecked.
 """
 
 from __future__ import annotations
