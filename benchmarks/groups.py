@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -362,6 +363,58 @@ def whole_job(corpus: Corpus, repeats: int) -> Outcome:
     return Outcome(rows)
 
 
+OVERHEAD_COPIES = 5
+RESUMED_SHARDS = 10_000
+RESUME_SECONDS = 5.0
+
+
+def overhead(corpus: Corpus, repeats: int) -> Outcome:
+    """Ray, receipts, publishing and report beside the bare stages in two processes with plain files.
+
+    The text is five copies of the corpus, so that it has no more distinct words than one.
+    """
+    repeats = min(repeats, 3)
+    work = {"file": corpus.jsonl, "copies": OVERHEAD_COPIES, "vocab_size": VOCAB_SIZES[0]}
+    sides = {side: Probe("jobs.whole", CORES, work | {"side": side}) for side in ("bare", "local", "auto")}
+    runs = alternate(sides, repeats)
+    what = f"count, merge, train, encode and pack {OVERHEAD_COPIES * corpus.facts['text_bytes'] / 1e9:.1f} GB"
+    rows = []
+    for side in ("local", "auto"):
+        note = f"target: at most 1.15 × the time; {_steps(runs[side])}; bare: {_steps(runs['bare'])}"
+        if side == "auto":
+            around = [statistics.median(_seconds(runs[side], f"{when}_seconds")) for when in ("start", "stop")]
+            note += f"; beside it, Ray's start {around[0]:.1f} s and stop {around[1]:.1f} s"
+        target = Target(1 / 1.15, 1)
+        rows.append(
+            Row(f"{what}, `address: {side}`", "s", _seconds(runs[side]), "bare", _seconds(runs["bare"]), target, note)
+        )
+    same = _agree(what, "packed_sha256", *runs.values())
+    return Outcome(rows, [f"{same}: {runs['bare'][0]['sequences']:,} packed sequences identical on all three sides"])
+
+
+def resume(corpus: Corpus, repeats: int) -> Outcome:
+    """A job of 10,000 shards that is done to the last task, run again; in a fresh process, from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = run_probe(Probe("jobs.make_shards", CORES, {"folder": folder, "num_shards": RESUMED_SHARDS}))
+        work = {"spec": made["spec"]}
+        sides = {
+            "closes": Probe("jobs.resume", CORES, work | {"finished": False}),
+            "nothing": Probe("jobs.resume", CORES, work | {"finished": True}),
+            "parts": Probe("jobs.resume_parts", CORES, work),
+        }
+        runs = alternate(sides, repeats)
+    facts = runs["parts"][0]
+    aim = [RESUME_SECONDS] * repeats
+    done = f"{facts['shards']:,} shards done"
+    split = f"in one process, after its imports: {_steps(runs['parts'])}"
+    note = f"{facts['receipts']:,} receipts are read and {made['seconds']:.0f} s of work found done; {split}"
+    rows = [
+        Row(f"resume, {done}, not closed", "s", _seconds(runs["closes"]), "the aim", aim, Target(1), note),
+        Row(f"run again, {done} and closed", "s", _seconds(runs["nothing"]), "the aim", aim, Target(1)),
+    ]
+    return Outcome(rows)
+
+
 GROUPS: dict[str, Callable[[Corpus, int], Outcome]] = {
     "training": training,
     "command": command,
@@ -374,5 +427,7 @@ GROUPS: dict[str, Callable[[Corpus, int], Outcome]] = {
     "scaling": scaling,
     "cold_start": cold_start,
     "whole_job": whole_job,
+    "overhead": overhead,
+    "resume": resume,
 }
 """In the order of the README."""

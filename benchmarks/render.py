@@ -28,7 +28,7 @@ tokenmill beside the fastest programs there are for the same work, at the versio
   beside them. Absolute times on shared machines mean little.
 - **Every single measurement is a fresh process**, pinned to its cores before it imports anything. It runs a tiny input
   first, so that kernels are compiled and loaded and thread pools are there, and times the work alone. Only the groups
-  `command`, `cold_start` and `whole_job` time whole commands.
+  `command`, `cold_start`, `whole_job` and `resume` time whole commands.
 - **Same input, same result.** All sides get the same text, split, vocabulary and number of cores. Times count only after
   merges and ids were found identical (in `count`, beside gigatoken, the number of distinct words, for it tells no more);
   otherwise the benchmark stops. What was checked stands under each table. Only the sides of `whole_job` make
@@ -50,6 +50,7 @@ tokenmill beside the fastest programs there are for the same work, at the versio
 `make bench CORPUS=folder` takes another folder with `prose`, `legal`, `code`, `turkish`, `multilingual` or `biomed` in it,
 each with `.jsonl.zst` files of `{{"text": …}}`. `.venv/bin/python -m benchmarks GROUP…` measures some groups only,
 `--megabytes 5 --repeats 1 --output /tmp/try` tries it out, and `--render` rebuilds this file from `results/*.json`.
+`python -m benchmarks.scale` measures what [docs/scaling.md](../docs/scaling.md) goes by.
 """
 
 

@@ -196,7 +196,7 @@ def list_files(pattern: str) -> list[StoredFile]:
         if not is_file or (not wants_hidden and any(part.startswith(".") for part in name.split("/"))):
             continue
         uri = full if is_local else fs.unstrip_protocol(full) + chain
-        files.append(dataclasses.replace(stat(full) if is_local else _stored(uri, info), uri=uri, name=name))
+        files.append(dataclasses.replace(_stat_local(full) if is_local else _stored(uri, info), uri=uri, name=name))
     return sorted(files, key=lambda file: file.uri)
 
 
@@ -220,6 +220,11 @@ def stat(uri: str) -> StoredFile:
         if isinstance(fs, LocalFileSystem):
             return _stored_local(uri, os.stat(path))
         return _stored(uri, fs.info(path))
+
+
+def _stat_local(path: str) -> StoredFile:
+    with _mapped(path, "look up"):
+        return _stored_local(path, os.stat(path))
 
 
 def _stored_local(uri: str, found: os.stat_result) -> StoredFile:
@@ -252,9 +257,9 @@ def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[by
         return []
     with _mapped(ranges[0][0], "read"):
         fs, _ = _filesystem(ranges[0][0])
+        paths, starts, stops = zip(*((fs._strip_protocol(uri), start, stop) for uri, start, stop in ranges), strict=True)
         if isinstance(fs, LocalFileSystem):
-            return [_read_local(uri, start, stop) for uri, start, stop in ranges]
-        paths, starts, stops = zip(*((_filesystem(uri)[1], start, stop) for uri, start, stop in ranges), strict=True)
+            return [_read_local(path, start, stop) for path, start, stop in zip(paths, starts, stops, strict=True)]
         found = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="return")
     for (uri, _, _), content in zip(ranges, found, strict=True):
         with _mapped(uri, "read"):
@@ -263,8 +268,8 @@ def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[by
     return list(found)
 
 
-def _read_local(uri: str, start: int | None, stop: int | None) -> bytes:
-    with _mapped(uri, "read"), open(_filesystem(uri)[1], "rb") as file:
+def _read_local(path: str, start: int | None, stop: int | None) -> bytes:
+    with _mapped(path, "read"), open(path, "rb") as file:
         file.seek(start or 0)
         return file.read() if stop is None else file.read(stop - (start or 0))
 
@@ -273,18 +278,32 @@ def list_stored(folder: str) -> dict[str, StoredFile]:
     """The files below a folder by their path relative to it; none if there is no such folder; no hidden files."""
     with _mapped(folder, "list"):
         fs, path = _filesystem(folder)
+        if isinstance(fs, LocalFileSystem):
+            return {name: _stored_local(join(folder, name), found) for name, found in _iter_local(path, "")}
         try:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
             found = {}
-        is_local = isinstance(fs, LocalFileSystem)
     files = {}
     for full, info in found.items():
         name = str(full)[len(path.rstrip("/")) + 1 :]
         if name and not name.rsplit("/", 1)[-1].startswith("."):
-            uri = join(folder, name)
-            files[name] = _stored_local(uri, os.stat(full)) if is_local else _stored(uri, info)
+            files[name] = _stored(join(folder, name), info)
     return files
+
+
+def _iter_local(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Files below a local folder: path relative to it, and what the system knows of them."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _iter_local(entry.path, f"{prefix}{entry.name}/")
+        elif not entry.name.startswith("."):
+            with contextlib.suppress(FileNotFoundError):  # a driver elsewhere has just deleted it
+                yield prefix + entry.name, entry.stat()
 
 
 def list_names(folder: str) -> list[str]:

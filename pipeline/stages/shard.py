@@ -129,11 +129,13 @@ def plan_shards(sources: Sequence[tuple[Sequence[ListedFile], ReadOptions]], sha
 
     for index, (files, options) in enumerate(sources):
         waiting: list[tuple[FileRange, int]] = []
+        waiting_bytes = 0
         for file in files:
             for piece in _pieces(file, options, shard_bytes):
-                if waiting and sum(size for _, size in waiting) + piece[1] > shard_bytes:
+                if waiting and waiting_bytes + piece[1] > shard_bytes:
                     close(index, waiting)
-                    waiting = []
+                    waiting, waiting_bytes = [], 0
                 waiting.append(piece)
+                waiting_bytes += piece[1]
         close(index, waiting)
     return tuple(shards)
