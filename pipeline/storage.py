@@ -106,6 +106,8 @@ def _expanded(value: Any) -> Any:
 
     if isinstance(value, Mapping):
         return {key: _expanded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
     return _VARIABLE.sub(variable, value) if isinstance(value, str) else value
 
 
@@ -120,11 +122,19 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def _without_secrets(message: str) -> str:
     """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
-    options: dict[str, Any] = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
-    found = [*options.values(), *(os.environ.get(name) for name in _SECRET_VARIABLES)]
-    for secret in sorted({text for text in found if isinstance(text, str) and len(text) > 3}, key=len, reverse=True):
+    options = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
+    found = {*_texts(options), *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
+    found |= {text.split("://", 1)[1].rstrip("/") for text in found if "://" in text}  # an endpoint's host, however it is put
+    for secret in sorted((text for text in found if len(text) > 3), key=len, reverse=True):
         message = message.replace(secret, "***")
     return message
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in options, however deep."""
+    if isinstance(value, dict | list):
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _storage_error(uri: str, action: str, error: OSError) -> StorageError:
@@ -237,19 +247,22 @@ def read_all(uris: Sequence[str]) -> list[bytes]:
 
 
 def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes]:
-    """Bytes ``[start, stop)`` of files of one store, many at a time where the store allows it."""
+    """Bytes ``[start, stop)`` of files of one store, many at a time where the store allows it; fewer where a file ends."""
     if not ranges:
         return []
     with _mapped(ranges[0][0], "read"):
         fs, _ = _filesystem(ranges[0][0])
         if isinstance(fs, LocalFileSystem):
             return [_read_local(uri, start, stop) for uri, start, stop in ranges]
-        paths, starts, stops = zip(*((_filesystem(uri)[1], start, stop) for uri, start, stop in ranges), strict=True)
+        # From 0, not from nowhere: for a whole file s3fs would ask for its size first, a request more.
+        paths, starts, stops = zip(*((_filesystem(uri)[1], start or 0, stop) for uri, start, stop in ranges), strict=True)
         found = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="return")
-    for (uri, _, _), content in zip(ranges, found, strict=True):
+    for index, ((uri, _, _), content) in enumerate(zip(ranges, found, strict=True)):
         with _mapped(uri, "read"):
             if isinstance(content, BaseException):
-                raise content
+                if _code(content) not in ("InvalidRange", "416"):
+                    raise content
+                found[index] = b""  # the file ends before
     return list(found)
 
 
@@ -445,8 +458,13 @@ def create_if_absent(uri: str, content: bytes) -> bool:
 
 def _is_there_already(error: OSError) -> bool:
     """Whether a store refused to create a file because there is one: not all say so in a way that s3fs knows."""
+    return isinstance(error, FileExistsError) or _code(error) in ("PreconditionFailed", "412")
+
+
+def _code(error: BaseException) -> str:
+    """What S3 calls an error; empty if it is none of its."""
     answer = getattr(error.__cause__, "response", {})
-    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def remove_temporaries(root: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.verb(args) or 0
     except PipelineError as error:
-        message = str(error).replace("tokenmill run SPEC", f"{_command()} run {getattr(args, 'spec', 'SPEC')}")
+        message = str(error).replace("tokenmill run SPEC", _run_command(args))
         if getattr(args, "json", False):
             _print_json({"error": type(error).__name__, "message": message})
         sys.stderr.write(f"error: {message}\n")
@@ -91,6 +92,12 @@ def _command() -> str:
     """How to call this command again: by its path where the shell does not know it."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "tokenmill" and shutil.which("tokenmill") is None else "tokenmill"
+
+
+def _run_command(args: argparse.Namespace) -> str:
+    """The same run once more, for a shell."""
+    overrides = [word for override in getattr(args, "overrides", []) for word in ("--set", override)]
+    return shlex.join([_command(), "run", getattr(args, "spec", "SPEC"), *overrides])
 
 
 def _say(text: str = "") -> None:

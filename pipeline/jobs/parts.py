@@ -1,7 +1,7 @@
 """Files of many record batches, of which every reader wants one: its partition, or its bucket, from each file.
 
-Such a file is an Arrow IPC stream; an index beside it says where each batch lies, and its checksum. So a reader asks the
-store for two things a file, many files at a time, and no byte goes into a result unchecked.
+Such a file is an Arrow IPC stream; an index beside it says where each batch lies, and its checksum, and ends with a checksum
+of itself. So a reader asks the store for two things a file, many files at a time, and no byte goes into a result unchecked.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ def _index_path(path: str) -> str:
     return f"{path}.index"
 
 
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "little")
+
+
 def write_parts(outputs: Outputs, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Publish a file of parts and its index; ``path`` is below the output."""
     offsets, lengths, checksums = [], [], []
@@ -36,7 +40,9 @@ def write_parts(outputs: Outputs, path: str, schema: pa.Schema, batches: Iterabl
             checksums.append(zlib.crc32(message))
         sink.write(_END_OF_STREAM)
     columns = [pa.array(offsets, pa.int64()), pa.array(lengths, pa.int64()), pa.array(checksums, pa.uint32())]
-    outputs.write_batches(_index_path(path), PARTS_INDEX, [pa.RecordBatch.from_arrays(columns, schema=PARTS_INDEX)])
+    index = pa.RecordBatch.from_arrays(columns, schema=PARTS_INDEX)
+    content = b"".join([PARTS_INDEX.serialize(), index.serialize(), _END_OF_STREAM])
+    outputs.write_bytes(_index_path(path), content + _checksum(content))
 
 
 def read_parts(
@@ -85,7 +91,9 @@ def _place(job: Job, step: str, file: tuple[str, str], index: bytes, number: int
     """Offset, length and checksum of a part."""
     path, name = file
     try:
+        if _checksum(index[:-4]) != index[-4:]:
+            raise ValueError("its content has changed")
         row = pa.ipc.open_stream(index).read_next_batch().slice(number, 1).to_pydict()
         return int(row["offset"][0]), int(row["length"][0]), int(row["crc32"][0])
-    except (pa.ArrowInvalid, OSError, LookupError, StopIteration, TypeError) as error:
+    except (ValueError, OSError, LookupError, StopIteration, TypeError) as error:
         raise disown(job, step, name, _index_path(path), f"its entry {number} cannot be read: {error}") from error

@@ -154,6 +154,8 @@ class RayRunner:
         if now - self._cpus_asked >= _CPUS_ARE_NEWS_SECONDS:
             resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             self._cpus, self._cpus_asked = int(resources.get("CPU", 0)), now
+            if self.started_ray and not self._cpus:  # a cluster may get new nodes, this one will not
+                raise TaskFailed("the Ray that was started here has lost its only node; run the same command to go on")
         return self._max_in_flight or max(_LEAST_WINDOW, 2 * self._cpus)
 
     def _start(self, job: Job, tries: _Tries, in_flight: dict[Any, _Tries]) -> None:
@@ -241,6 +243,8 @@ def _connect(address: str) -> bool:
         os.environ.update(ONE_THREAD)
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
         return True
+    if found and not _may_answer(found):
+        raise TaskFailed(f"execution.address is {address!r}: no Ray cluster answers at {found}; ray start --head starts one")
     try:
         ray.init(address=found, runtime_env={"env_vars": _missing_variables(submitted)}, **quiet)
     except (ConnectionError, ValueError) as error:

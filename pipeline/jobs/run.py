@@ -60,8 +60,8 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
                             done[receipt.name] = receipt
                             progress.advance(receipt, runner.retries)
                             check_lease()
-                    except BaseException:
-                        progress.finish(runner.retries, failed=True)
+                    except BaseException as error:  # who interrupts a run has not made a task fail
+                        progress.finish(runner.retries, failed=isinstance(error, Exception))
                         raise
                     progress.finish(runner.retries)
                 receipts[step] = {task.name: done[task.name] for task in tasks}
@@ -125,7 +125,8 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
     for task in tasks:
         if task.name == name:
             return run_task(job, task)
-    raise SpecError(f"--only {label}: {wanted} has no such task; its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}")
+    known = f"; its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}" if tasks else " in this job, nor any other"
+    raise SpecError(f"--only {label}: {wanted} has no such task{known}")
 
 
 def _done_before(job: Job, step: str, stored: dict[str, storage.StoredFile]) -> dict[str, Receipt]:
