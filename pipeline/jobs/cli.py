@@ -121,7 +121,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show_plan(args, spec, make_plan(spec))
         return
-    if args.only:
+    if args.only is not None:
         receipt = run_alone(spec, args.only)
         _print_json(dataclasses.asdict(receipt))
         return

@@ -54,8 +54,18 @@ def hold(output: str, conditional: bool, status: Callable[[], Status]) -> Iterat
 def read_statuses(output: str) -> list[Status]:
     """What the drivers of an output wrote last, in the order in which they ran."""
     folder = storage.join(output, "_work/driver")
-    numbers = sorted(storage.list_names(folder))
-    return [json.loads(content) for content in storage.read_all([storage.join(folder, name) for name in numbers])]
+    uris = [storage.join(folder, name) for name in sorted(storage.list_names(folder))]
+    return [_parse(uri, content) for uri, content in zip(uris, storage.read_all(uris), strict=True)]
+
+
+def _parse(uri: str, content: bytes) -> Status:
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict) or not {"host", "process", "started", "released", "beat"} <= found.keys():
+            raise ValueError("not what a driver writes")
+    except ValueError as error:
+        raise ArtifactError(f"{uri}: damaged: {error}; delete it if no other driver runs") from error
+    return found
 
 
 class _Lease:
@@ -109,14 +119,8 @@ class _Lease:
         names = storage.list_names(self._folder)
         if not names:
             return 0, None
-        try:
-            return int(names[-1].removesuffix(".json")), json.loads(
-                storage.read_bytes(storage.join(self._folder, names[-1]))
-            )
-        except (ValueError, ArtifactError) as error:
-            raise ArtifactError(
-                f"{self._folder}/{names[-1]}: damaged: {error}; delete it if no other driver runs"
-            ) from error
+        uri = storage.join(self._folder, names[-1])
+        return int(names[-1].removesuffix(".json")), _parse(uri, storage.read_bytes(uri))
 
     def _wait_until_dead(self, number: int, holder: Status) -> None:
         """Return if the holder of a lease is dead.

@@ -10,6 +10,7 @@ import heapq
 import json
 import logging
 import os
+import re
 import socket
 import statistics
 import time
@@ -243,7 +244,7 @@ def _connect(address: str) -> bool:
         os.environ.update(ONE_THREAD)
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
         return True
-    if found and not _may_answer(found):
+    if found and re.fullmatch(r"[^/]+:\d+", found) and not _answers(found):  # Ray would wait, and then end this process
         raise TaskFailed(f"execution.address is {address!r}: no Ray cluster answers at {found}; ray start --head starts one")
     try:
         ray.init(address=found, runtime_env={"env_vars": _missing_variables(submitted)}, **quiet)
