@@ -124,7 +124,9 @@ def _without_secrets(message: str) -> str:
     """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
     options = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
     found = {*_texts(options), *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
-    found |= {text.split("://", 1)[1].rstrip("/") for text in found if "://" in text}  # an endpoint's host, however it is put
+    found |= {
+        text.split("://", 1)[1].rstrip("/") for text in found if "://" in text
+    }  # an endpoint's host, however it is put
     for secret in sorted((text for text in found if len(text) > 3), key=len, reverse=True):
         message = message.replace(secret, "***")
     return message
@@ -372,6 +374,8 @@ def publish(uri: str) -> Iterator[Sink]:
         except BaseException:
             with contextlib.suppress(Exception):  # the first error tells more
                 target.discard()
+            with contextlib.suppress(AttributeError):  # else the collector closes it, which begins an upload anew
+                target.closed = True
             raise
 
 

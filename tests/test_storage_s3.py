@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import http.client
 import json
@@ -193,6 +194,21 @@ def test_publish_is_all_or_nothing(bucket: Bucket, num_bytes: int, error: BaseEx
     assert bucket.keys() == ["old"]
     assert bucket.read("old") == b"old"
     assert bucket.uploads() == []
+
+
+@pytest.mark.parametrize("num_bytes", SIZES)
+def test_what_was_given_up_is_not_taken_up_by_the_collector(proxy: Proxy, bucket: Bucket, num_bytes: int) -> None:
+    """A file of s3fs that is collected unclosed begins an upload that nobody ends."""
+    with contextlib.suppress(ValueError), storage.publish(f"{bucket.uri}/file") as sink:
+        sink.write(b"x")
+        for _ in range(0, num_bytes, MIB):
+            sink.write(bytes(MIB))
+        raise ValueError
+    before = len(proxy.seen)
+    del sink
+    gc.collect()
+    assert len(proxy.seen) == before
+    assert (bucket.keys(), bucket.uploads()) == ([], [])
 
 
 def test_publish_with_parts_of_the_usual_size(s3_server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +481,14 @@ def test_where_a_file_ends_a_range_ends(where: str, bucket: Bucket, tmp_path: Pa
     uri = f"{tmp_path}/file" if where == "disk" else f"{bucket.uri}/file"
     storage.publish_bytes(uri, b"0123456789")
     storage.publish_bytes(f"{uri}-empty", b"")
-    ranges = [(uri, 8, 12), (uri, 10, 12), (uri, 100, 200), (uri, 9, 10), (f"{uri}-empty", 0, 5), (f"{uri}-empty", None, None)]
+    ranges = [
+        (uri, 8, 12),
+        (uri, 10, 12),
+        (uri, 100, 200),
+        (uri, 9, 10),
+        (f"{uri}-empty", 0, 5),
+        (f"{uri}-empty", None, None),
+    ]
     assert storage.read_ranges(ranges) == [b"89", b"", b"", b"9", b"", b""]
 
 

@@ -24,6 +24,8 @@ from pipeline.jobs.run import run_job
 from pipeline.jobs.steps import STEPS
 from tests.corpus import job, published
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 ROOT = Path(__file__).parents[2]
 BUSY = tuple(f"ray::{step}" for step in STEPS)
 """What a worker is called while it does a task. Ray's own agents are called ``ray::`` too, and end their node with them."""

@@ -98,7 +98,9 @@ def test_a_task_that_there_is_not(call: Callable[..., Told], spec_file: Path, la
     assert call("run", spec_file, "--only", label) == (1, "", f"error: --only {label}: {message}\n")
 
 
-def test_a_step_without_tasks(call: Callable[..., Told], run: Callable[..., Any], fields: dict[str, Any], tmp_path: Path) -> None:
+def test_a_step_without_tasks(
+    call: Callable[..., Told], run: Callable[..., Any], fields: dict[str, Any], tmp_path: Path
+) -> None:
     del fields["pack"]
     fields["holdout"] = {"fraction": 0}
     run({"pack": None})
@@ -117,7 +119,9 @@ def shell(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """A shell that knows the command, as it is in this checkout."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin/tokenmill"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m pipeline.jobs.cli "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m pipeline.jobs.cli "$@"\n'
+    )
     script.chmod(0o755)
     (tmp_path / "elsewhere").mkdir()
 
@@ -130,9 +134,13 @@ def shell(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     return run_line
 
 
-@pytest.mark.parametrize("address", ["local", "auto"])
+@pytest.mark.parametrize("address", ["local", pytest.param("auto", marks=pytest.mark.xdist_group("ray"))])
 def test_the_command_in_the_message_shows_the_same_error(
-    shell: Callable[[str], subprocess.CompletedProcess[str]], fields: dict[str, Any], corpus: Path, tmp_path: Path, address: str
+    shell: Callable[[str], subprocess.CompletedProcess[str]],
+    fields: dict[str, Any],
+    corpus: Path,
+    tmp_path: Path,
+    address: str,
 ) -> None:
     """Literally: with a blank in the spec's name, and what was set beside it."""
     lines = (corpus / "b.jsonl").read_text().splitlines(keepends=True)

@@ -112,7 +112,9 @@ def test_rows_of_ids_keep_their_type(job: Job) -> None:
 
 def test_a_file_without_parts_has_none_to_read(any_job: Job) -> None:
     files = [write(any_job, 0, 3), write(any_job, 1, 0)]
-    with pytest.raises(ArtifactError, match=r"part-00001\.arrow\.index: its entry 0 cannot be read.*count 00001 is done anew"):
+    with pytest.raises(
+        ArtifactError, match=r"part-00001\.arrow\.index: its entry 0 cannot be read.*count 00001 is done anew"
+    ):
         read(any_job, files, 0)
     assert receipts(any_job) == ["00000.json"]
 

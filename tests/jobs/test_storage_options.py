@@ -100,7 +100,7 @@ def private(spec: dict[str, Any]) -> list[str]:
     return [KEY, SECRET, spec["execution"]["storage_options"]["endpoint_url"].removeprefix("http://")]
 
 
-@pytest.mark.parametrize("address", ["local", "auto"])
+@pytest.mark.parametrize("address", ["local", pytest.param("auto", marks=pytest.mark.xdist_group("ray"))])
 def test_a_whole_job_with_what_only_the_spec_knows(
     address: str, stored: dict[str, Any], bucket: Bucket, undisturbed: dict[str, str], tmp_path: Path, ray_home: Path
 ) -> None:
@@ -262,6 +262,7 @@ def test_of_what_the_environment_gives_nothing_is_told_either(useless: str, monk
 # --- clusters ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.xdist_group("ray")
 def test_on_a_cluster_that_was_there_before_they_are_refused(
     stored: dict[str, Any], bucket: Bucket, ray_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

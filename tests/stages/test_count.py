@@ -176,9 +176,7 @@ COUNTS = st.one_of(st.integers(1, 3), st.integers(2**31 - 2, 2**31 + 2), st.inte
     ),
     st.sampled_from([0, 1, 50, 300, 5_000, 1 << 28]),
 )
-def test_sums_are_those_of_the_naive_twin(
-    case: tuple[int, list[tuple[int, dict[bytes, int]]]], chunk_bytes: int
-) -> None:
+def test_sums_are_those_of_the_naive_twin(case: tuple[int, list[tuple[int, dict[bytes, int]]]], chunk_bytes: int) -> None:
     num_columns, parts = case
     assert summed(parts, num_columns, chunk_bytes) == naive(parts, num_columns)
 
@@ -187,7 +185,8 @@ def test_sums_are_those_of_the_naive_twin(
 def test_sums_of_many_parts_with_many_words(chunk_bytes: int) -> None:
     """Some are in every part, some in one; counts far above what 32 bits hold."""
     parts = [
-        (part % 3, {b"w%d" % (n * (part + 1) % 4_000): 2**32 + n for n in range(0, 3_000, 1 + part % 4)}) for part in range(40)
+        (part % 3, {b"w%d" % (n * (part + 1) % 4_000): 2**32 + n for n in range(0, 3_000, 1 + part % 4)})
+        for part in range(40)
     ]
     assert summed(parts, 3, chunk_bytes) == naive(parts, 3)
     assert max(max(row) for row in naive(parts, 3).values()) > 2**35
