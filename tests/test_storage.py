@@ -344,7 +344,9 @@ _WITHOUT_LINKS = """
 import ctypes, errno, struct, sys
 # The kernel refuses link(2) and linkat(2) to this process from here on, as it does where a file system knows none.
 LOAD, JUMP_IF_EQUAL, RETURN, ALLOW, REFUSE = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000 | errno.EPERM
-program = [(LOAD, 0, 0, 0), (JUMP_IF_EQUAL, 2, 0, 86), (JUMP_IF_EQUAL, 1, 0, 265), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE)]
+program = [
+    (LOAD, 0, 0, 0), (JUMP_IF_EQUAL, 2, 0, 86), (JUMP_IF_EQUAL, 1, 0, 265), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE)
+]
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
 class Filter(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
