@@ -107,6 +107,8 @@ def _expanded(value: Any) -> Any:
 
     if isinstance(value, Mapping):
         return {key: _expanded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item) for item in value]
     return _VARIABLE.sub(variable, value) if isinstance(value, str) else value
 
 
@@ -123,6 +125,9 @@ def _without_secrets(message: str) -> str:
     """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
     found = set(_texts(json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))))
     found |= {value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)}
+    found |= {
+        text.split("://", 1)[1].rstrip("/") for text in found if "://" in text
+    }  # an endpoint's host, however it is put
     for secret in sorted((text for text in found if len(text) > 3), key=len, reverse=True):
         message = message.replace(secret, "***")
     return message
@@ -252,7 +257,7 @@ def read_all(uris: Sequence[str]) -> list[bytes]:
 
 
 def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[bytes]:
-    """Bytes ``[start, stop)`` of files of one store, many at a time where the store allows it."""
+    """Bytes ``[start, stop)`` of files of one store, many at a time where the store allows it; fewer where a file ends."""
     if not ranges:
         return []
     with _mapped(ranges[0][0], "read"):
@@ -260,12 +265,15 @@ def read_ranges(ranges: Sequence[tuple[str, int | None, int | None]]) -> list[by
         paths, starts, stops = zip(*((fs._strip_protocol(uri), start, stop) for uri, start, stop in ranges), strict=True)
         if isinstance(fs, LocalFileSystem):
             return [_read_local(path, start, stop) for path, start, stop in zip(paths, starts, stops, strict=True)]
-        found = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="return")
-    for (uri, _, _), content in zip(ranges, found, strict=True):
+        # From 0, not from nowhere: for a whole file s3fs would ask for its size first, a request more.
+        found = list(fs.cat_ranges(list(paths), [start or 0 for start in starts], list(stops), on_error="return"))
+    for index, ((uri, _, _), content) in enumerate(zip(ranges, found, strict=True)):
         with _mapped(uri, "read"):
             if isinstance(content, BaseException):
-                raise content
-    return list(found)
+                if _code(content) not in ("InvalidRange", "416"):
+                    raise content
+                found[index] = b""  # the file ends before
+    return found
 
 
 def _read_local(path: str, start: int | None, stop: int | None) -> bytes:
@@ -388,6 +396,8 @@ def publish(uri: str) -> Iterator[Sink]:
         except BaseException:
             with contextlib.suppress(Exception):  # the first error tells more
                 target.discard()
+            with contextlib.suppress(AttributeError):  # else the collector closes it, which begins an upload anew
+                target.closed = True
             raise
 
 
@@ -463,7 +473,7 @@ def create_if_absent(uri: str, content: bytes) -> bool:
             try:
                 fs.pipe_file(path, content, mode="create")
             except OSError as error:
-                code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+                code = _code(error)
                 if isinstance(error, FileExistsError) or code in _THERE_ALREADY:  # s3fs does not know all stores
                     return False
                 if code in _CONDITION_UNKNOWN:
@@ -474,6 +484,12 @@ def create_if_absent(uri: str, content: bytes) -> bool:
             else:
                 return True
     raise AssertionError("unreachable")
+
+
+def _code(error: BaseException) -> str:
+    """What S3 calls an error; empty if it is none of its."""
+    answer = getattr(error.__cause__, "response", {})
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 _THERE_ALREADY = ("PreconditionFailed", "412")

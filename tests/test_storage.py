@@ -1,7 +1,9 @@
 """Storage: listing, reading, and publishing all or nothing."""
 
 import hashlib
+import json
 import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -12,6 +14,8 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import ArtifactError, StorageError
+from pipeline.jobs.cli import main
+from tests.corpus import documents, job, published, write_jsonl
 
 
 def tree(root: Path, *names: str) -> None:
@@ -332,3 +336,80 @@ def test_a_file_that_cannot_be_finished_is_not_seen(tmp_path, write, old):
     assert everything_in(target.parent) == ([] if old is None else ["file"])
     if old is not None:
         assert target.read_bytes() == old
+
+
+# --- file systems without hard links ----------------------------------------------------------------------------------
+
+_WITHOUT_LINKS = """
+import ctypes, errno, struct, sys
+# The kernel refuses link(2) and linkat(2) to this process from here on, as it does where a file system knows none.
+LOAD, JUMP_IF_EQUAL, RETURN, ALLOW, REFUSE = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000 | errno.EPERM
+program = [
+    (LOAD, 0, 0, 0), (JUMP_IF_EQUAL, 2, 0, 86), (JUMP_IF_EQUAL, 1, 0, 265), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE)
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+NO_NEW_PRIVILEGES, SECCOMP, FILTER = 38, 22, 2
+if prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) or prctl(
+    SECCOMP, FILTER, ctypes.byref(Filter(len(program), ctypes.addressof(code))), 0, 0
+):
+    sys.exit(77)
+"""
+
+_CREATE = """
+from pipeline import storage
+from pipeline.errors import StorageError
+folder = sys.argv[1]
+print(storage.honours_conditions(folder))
+try:
+    storage.create_if_absent(f"{folder}/file", b"x")
+except StorageError as error:
+    print(error)
+print([storage.create_first(f"{folder}/file", content, conditional=False) for content in (b"one", b"two", b"one")])
+"""
+
+_RUN = """
+from pipeline.jobs.cli import main
+sys.exit(main(["run", sys.argv[1]]))
+"""
+
+
+def without_links(code: str, *args: object) -> subprocess.CompletedProcess[str]:
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        pytest.skip("the numbers of the system calls are those of Linux on x86-64")
+    command = [sys.executable, "-c", _WITHOUT_LINKS + code, *map(str, args)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == 77:
+        pytest.skip("seccomp is not allowed here")
+    return result
+
+
+def test_where_there_are_no_hard_links_it_is_found_out(tmp_path):
+    assert storage.honours_conditions(str(tmp_path)) is True
+    assert everything_in(tmp_path) == []
+    result = without_links(_CREATE, tmp_path)
+    assert result.stdout.splitlines() == [
+        "False",
+        f"{tmp_path}/file: cannot write: no permission",
+        "[[], [b'one'], [b'one']]",
+    ], result.stderr
+    assert (tmp_path / "file").read_bytes() == b"one"
+    assert storage.list_names(str(tmp_path)) == ["file"]
+    assert not [name for name in everything_in(tmp_path) if name.endswith(".tmp")]
+
+
+def test_a_job_where_there_are_no_hard_links(tmp_path):
+    write_jsonl(tmp_path / "corpus/a/all.jsonl", documents(20))
+    write_jsonl(tmp_path / "corpus/b/all.jsonl", documents(20, seed=1))
+    for name in ("with", "without"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(job(tmp_path / "corpus", tmp_path / name)))
+    result = without_links(_RUN, tmp_path / "without.json")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("does not keep to `create only if absent`") == 1
+    assert main(["run", str(tmp_path / "with.json")]) == 0
+    assert published(tmp_path / "without") == published(tmp_path / "with")
+    plans = [json.loads((tmp_path / name / "plan.json").read_bytes()) for name in ("with", "without")]
+    assert [plan["conditional"] for plan in plans] == [True, False]
+    assert main(["verify", str(tmp_path / "without")]) == 0

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import http.client
+import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -191,6 +196,21 @@ def test_publish_is_all_or_nothing(bucket: Bucket, num_bytes: int, error: BaseEx
     assert bucket.uploads() == []
 
 
+@pytest.mark.parametrize("num_bytes", SIZES)
+def test_what_was_given_up_is_not_taken_up_by_the_collector(proxy: Proxy, bucket: Bucket, num_bytes: int) -> None:
+    """A file of s3fs that is collected unclosed begins an upload that nobody ends."""
+    with contextlib.suppress(ValueError), storage.publish(f"{bucket.uri}/file") as sink:
+        sink.write(b"x")
+        for _ in range(0, num_bytes, MIB):
+            sink.write(bytes(MIB))
+        raise ValueError
+    before = len(proxy.seen)
+    del sink
+    gc.collect()
+    assert len(proxy.seen) == before
+    assert (bucket.keys(), bucket.uploads()) == ([], [])
+
+
 def test_publish_with_parts_of_the_usual_size(s3_server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     use(s3_server.env, monkeypatch)
     with storage.publish(f"{bucket.uri}/large") as sink:
@@ -211,6 +231,17 @@ def test_two_attempts_at_one_object_do_not_mix(bucket: Bucket) -> None:
         first.write(b"part two")
     assert bucket.read("file") == b"first, part one; part two"
     assert bucket.uploads() == []
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1000, 6 * MIB])
+def test_a_small_file_is_one_request(proxy: Proxy, bucket: Bucket, num_bytes: int) -> None:
+    content = os.urandom(num_bytes)
+    entry = storage.publish_bytes(f"{bucket.uri}/new/file", content)
+    assert entry == {"bytes": num_bytes, "sha256": hashlib.sha256(content).hexdigest()}
+    assert [(seen.request.method, seen.num_bytes) for seen in proxy.seen] == [("PUT", num_bytes)]
+    assert bucket.read("new/file") == content
+    storage.publish_bytes(f"{bucket.uri}/new/file", b"newer")
+    assert bucket.read("new/file") == b"newer"
 
 
 def test_a_killed_writer_leaves_nothing_visible(bucket: Bucket) -> None:
@@ -259,6 +290,109 @@ def test_of_two_processes_exactly_one_creates(bucket: Bucket) -> None:
         assert bucket.read(f"race/{i}") == (b"a" if a == "1" else b"b") * 1000
 
 
+# --- who is first -----------------------------------------------------------------------------------------------------
+
+
+def writers(number: int, create: Callable[[int], list[bytes]]) -> list[list[bytes]]:
+    """What each of some writers that start together is told of the others."""
+    meeting = threading.Barrier(number)
+
+    def write(who: int) -> list[bytes]:
+        meeting.wait()
+        return create(who)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(write, range(number)))
+
+
+def strip(request: Request) -> Fault | None:
+    """The rule of a store that does not know conditions."""
+    return Fault.STRIP if "if-none-match" in request.headers else None
+
+
+def test_the_first_of_many_threads_is_one(bucket: Bucket) -> None:
+    for round_ in range(10):
+        uri = f"{bucket.uri}/race/{round_}"
+        told = writers(8, lambda who, uri=uri: storage.create_first(uri, b"by %d" % who, conditional=True))
+        (first,) = [who for who, others in enumerate(told) if not others]
+        assert bucket.read(f"race/{round_}") == b"by %d" % first
+        assert [others for who, others in enumerate(told) if who != first] == [[b"by %d" % first]] * 7
+    assert len(bucket.keys()) == 10  # nothing beside the files
+
+
+def test_the_same_content_is_nobody_elses(bucket: Bucket) -> None:
+    """Of two that write the same it does not matter who was first."""
+    uri = f"{bucket.uri}/file"
+    assert writers(4, lambda _: storage.create_first(uri, b"same", conditional=True)) == [[]] * 4
+    assert storage.create_first(uri, b"other", conditional=True) == [b"same"]
+    assert bucket.read("file") == b"same"
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.RESET_AFTER, Fault.SLOW_DOWN], ids=lambda fault: fault.name)
+def test_ones_own_file_is_not_taken_for_anothers(proxy: Proxy, bucket: Bucket, fault: Fault) -> None:
+    """The store has created it, and the answer is lost; asked again, it says that there is one."""
+    proxy.decide = once("put", fault)
+    assert storage.create_first(f"{bucket.uri}/file", b"mine", conditional=True) == []
+    assert proxy.faults() == {fault: 1}
+    if fault is Fault.RESET_AFTER:
+        assert 412 in [seen.status for seen in proxy.seen]
+    assert bucket.read("file") == b"mine"
+    assert storage.create_first(f"{bucket.uri}/file", b"another's", conditional=True) == [b"mine"]
+
+
+def test_a_store_without_conditions_is_found_out(proxy: Proxy, bucket: Bucket) -> None:
+    assert storage.honours_conditions(f"{bucket.uri}/out") is True
+    proxy.decide = strip
+    assert storage.honours_conditions(f"{bucket.uri}/out") is False
+    assert proxy.faults()[Fault.STRIP] == 1
+    proxy.decide = once("put", Fault.RESET_AFTER)
+    storage.honours_conditions(f"{bucket.uri}/out")
+    assert bucket.keys() == []  # of trying it out nothing is left
+
+
+def test_without_conditions_no_two_writers_are_both_unaware(proxy: Proxy, bucket: Bucket) -> None:
+    proxy.decide = strip
+    overlaps = 0
+    for round_ in range(40):
+        uri = f"{bucket.uri}/race-{round_ % 2}/{round_}"
+        contents = [b"%d by %d" % (round_, who) for who in range(3)]
+        told = writers(3, lambda who, uri=uri, c=contents: storage.create_first(uri, c[who], conditional=False))
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            assert contents[b] in told[a] or contents[a] in told[b]
+        assert sum(not others for others in told) <= 1
+        for who, others in enumerate(told):
+            assert set(others) <= set(contents) - {contents[who]}  # no claims to another file, and never one's own
+        overlaps += all(told)
+        assert bucket.read(f"race-{round_ % 2}/{round_}") in contents
+        assert storage.create_first(uri, b"late", conditional=False) == [bucket.read(f"race-{round_ % 2}/{round_}")]
+    assert storage.list_names(bucket.uri) == sorted(f"race-{n % 2}/{n}" for n in range(40))
+    assert overlaps > 0  # or the rounds were no race
+
+
+_RACE_WITHOUT_CONDITIONS = """
+import json, sys, time
+from pipeline import storage
+uri, who = sys.argv[1:]
+storage.publish_bytes(f"{uri}/ready/{who}", b"")
+while len(storage.list_names(f"{uri}/ready")) < 2:
+    time.sleep(0.001)
+told = [storage.create_first(f"{uri}/race/{i}", f"{who} {i}".encode(), conditional=False) for i in range(30)]
+print(json.dumps([[other.decode() for other in others] for others in told]))
+"""
+
+
+def test_without_conditions_of_two_processes_one_sees_the_other(proxy: Proxy, bucket: Bucket) -> None:
+    proxy.decide = strip
+    command = [sys.executable, "-c", _RACE_WITHOUT_CONDITIONS, bucket.uri]
+    racers = [subprocess.Popen([*command, who], stdout=subprocess.PIPE, text=True) for who in "ab"]
+    a, b = [json.loads(racer.communicate(timeout=100)[0]) for racer in racers]
+    for i in range(30):
+        assert a[i] == [f"b {i}"] or b[i] == [f"a {i}"]
+        assert a[i] in ([], [f"b {i}"])
+        assert b[i] in ([], [f"a {i}"])
+        assert bucket.read(f"race/{i}") in (f"a {i}".encode(), f"b {i}".encode())
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +421,102 @@ def test_threads_share_the_store(bucket: Bucket) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert len(bucket.keys()) == 80
+
+
+def test_list_stored(bucket: Bucket) -> None:
+    before = time.time()
+    for name in ("f/b", "f/a", "f/.a.123.tmp", "f/c/d", "f/.c/e", "ff", "f/é ü"):
+        bucket.put(name, name.encode() * 3)
+    for folder in (f"{bucket.uri}/f", f"{bucket.uri}/f/"):
+        found = storage.list_stored(folder)
+        assert {"a", "b", "c/d", "é ü"} <= set(found)
+        assert not {".a.123.tmp", "ff"} & set(found)
+        for name, file in found.items():
+            assert file == dataclasses.replace(storage.stat(f"{bucket.uri}/f/{name}"), name=file.name)
+            assert (file.uri, file.num_bytes) == (f"{bucket.uri}/f/{name}", 3 * len(f"f/{name}".encode()))
+            assert before - 2 < file.modified < time.time() + 2  # the store knows whole seconds
+    assert storage.list_stored(f"{bucket.uri}/nowhere") == {}
+    assert list(storage.list_stored(bucket.uri)) == storage.list_names(bucket.uri)
+
+
+def test_when_a_file_was_written_is_the_same_however_it_is_looked_up(bucket: Bucket) -> None:
+    fill(bucket, "f/a.txt")
+    (globbed,) = storage.list_files(f"{bucket.uri}/f/*.txt")
+    (named,) = storage.list_files(f"{bucket.uri}/f/a.txt")
+    looked_up, listed = storage.stat(f"{bucket.uri}/f/a.txt"), storage.list_stored(f"{bucket.uri}/f")["a.txt"]
+    (server,) = bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]
+    whole_seconds = {int(file.modified) for file in (globbed, named, looked_up, listed)}
+    assert whole_seconds == {int(server["LastModified"].timestamp())}
+
+
+def test_many_small_files_at_once(proxy: Proxy, bucket: Bucket) -> None:
+    names = [f"f/{i:03d}" for i in range(300)]
+    fill(bucket, *names)
+    bucket.put("f/empty", b"")
+    order = [*names[::-1], "f/empty", "f/007", "f/007"]
+    proxy.seen.clear()
+    assert storage.read_all([f"{bucket.uri}/{name}" for name in order]) == [
+        b"" if name == "f/empty" else name.encode() for name in order
+    ]
+    assert proxy.operations() == {"get": 303}
+    assert storage.read_all([]) == []
+
+
+def test_ranges_of_many_files(proxy: Proxy, bucket: Bucket) -> None:
+    contents = {f"f/{i}": os.urandom(1000 + i) for i in range(40)}
+    for name, content in contents.items():
+        bucket.put(name, content)
+    chance = random.Random(1)
+    wanted: list[tuple[str, int | None, int | None]] = [("f/3", None, None), ("f/4", 5, None), ("f/5", 0, 1), ("f/5", 1, 2)]
+    for _ in range(100):
+        start = chance.randrange(1000)
+        wanted.append((f"f/{chance.randrange(40)}", start, chance.randint(start + 1, 1000)))
+    found = storage.read_ranges([(f"{bucket.uri}/{name}", start, stop) for name, start, stop in wanted])
+    assert found == [contents[name][slice(start, stop)] for name, start, stop in wanted]
+    assert sum(seen.request.operation == "get" for seen in proxy.seen) == len(wanted)
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_where_a_file_ends_a_range_ends(where: str, bucket: Bucket, tmp_path: Path) -> None:
+    uri = f"{tmp_path}/file" if where == "disk" else f"{bucket.uri}/file"
+    storage.publish_bytes(uri, b"0123456789")
+    storage.publish_bytes(f"{uri}-empty", b"")
+    ranges = [
+        (uri, 8, 12),
+        (uri, 10, 12),
+        (uri, 100, 200),
+        (uri, 9, 10),
+        (f"{uri}-empty", 0, 5),
+        (f"{uri}-empty", None, None),
+    ]
+    assert storage.read_ranges(ranges) == [b"89", b"", b"", b"9", b"", b""]
+
+
+def test_the_file_that_is_not_there_is_named_among_many(bucket: Bucket) -> None:
+    fill(bucket, *(f"f/{i}" for i in range(20)))
+    storage.remove(f"{bucket.uri}/f/13")
+    uris = [f"{bucket.uri}/f/{i}" for i in range(20)]
+    for read in (storage.read_all, lambda uris: storage.read_ranges([(uri, 0, 2) for uri in uris])):
+        with pytest.raises(ArtifactError, match=f"{bucket.uri}/f/13: not found"):
+            read(uris)
+
+
+def test_reading_many_at_once_through_trouble(proxy: Proxy, bucket: Bucket) -> None:
+    names = [f"f/{i:03d}" for i in range(200)]
+    fill(bucket, *names)
+    proxy.decide = some_faults(0.05, (Fault.SLOW_DOWN, Fault.RESET, Fault.CUT), seed=3)
+    assert storage.read_all([f"{bucket.uri}/{name}" for name in names]) == [name.encode() for name in names]
+    assert set(proxy.faults()) == {Fault.SLOW_DOWN, Fault.RESET, Fault.CUT}
+
+
+def test_a_store_that_is_down_while_many_are_read(proxy: Proxy, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bucket, "f/a", "f/b")
+    use(proxy.env | impatient(read_timeout=0.2, attempts=1), monkeypatch)
+    proxy.decide = lambda _: Fault.RESET
+    with pytest.raises(StorageError, match=f"{bucket.uri}/f/a: cannot read: "):
+        storage.read_all([f"{bucket.uri}/f/a", f"{bucket.uri}/f/b"])
+    with pytest.raises(StorageError, match=f"{bucket.uri}/f: cannot list: "):
+        storage.list_stored(f"{bucket.uri}/f")
 
 
 # --- trouble ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.verb(args) or 0
     except PipelineError as error:
-        message = str(error).replace("tokenmill run SPEC", f"{_command()} run {getattr(args, 'spec', 'SPEC')}")
+        message = str(error).replace("tokenmill run SPEC", _run_command(args))
         if getattr(args, "json", False):
             _print_json({"error": type(error).__name__, "message": message})
         sys.stderr.write(f"error: {message}\n")
@@ -93,6 +94,12 @@ def _command() -> str:
     return str(called) if called.name == "tokenmill" and shutil.which("tokenmill") is None else "tokenmill"
 
 
+def _run_command(args: argparse.Namespace) -> str:
+    """The same run once more, for a shell."""
+    overrides = [word for override in getattr(args, "overrides", []) for word in ("--set", override)]
+    return shlex.join([_command(), "run", getattr(args, "spec", "SPEC"), *overrides])
+
+
 def _say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
@@ -114,7 +121,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show_plan(args, spec, make_plan(spec))
         return
-    if args.only:
+    if args.only is not None:
         receipt = run_alone(spec, args.only)
         _print_json(dataclasses.asdict(receipt))
         return

@@ -10,6 +10,7 @@ import heapq
 import json
 import logging
 import os
+import re
 import socket
 import statistics
 import time
@@ -166,6 +167,8 @@ class RayRunner:
             self._cpus, self._cpus_asked = sum(int(node["CPU"]) for node in fit), now
             if fit:
                 self._fit_seen = now
+            elif self.started_ray and not _nodes():  # a cluster may get new ones, this one will not
+                raise TaskFailed("the Ray that was started here has lost its only node; run the same command to go on")
             elif self.started_ray:
                 raise SpecError(f"execution.task_memory_bytes is {memory}; no task may take so much here: {_nodes()}")
             elif now - self._fit_seen > _LONG_WITHOUT_NODES:
@@ -260,6 +263,8 @@ def _connect(address: str) -> bool:
         os.environ.update(ONE_THREAD)
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
         return True
+    if found and re.fullmatch(r"[^/]+:\d+", found) and not _answers(found):  # Ray would wait, and then end this process
+        raise TaskFailed(f"execution.address is {address!r}: no Ray cluster answers at {found}; ray start --head starts one")
     try:
         ray.init(address=found, runtime_env={"env_vars": _missing_variables(submitted)}, **quiet)
     except (ConnectionError, ValueError) as error:

@@ -87,7 +87,7 @@ class LocalRunner:
 def wait_before_retry(task: Task, attempt: int, error: BaseException) -> float:
     """Say that a task is tried again; returns after how many seconds: each time twice as long."""
     logger.warning("%s: %s; trying again", task.label, str(error).split("\n")[0])
-    return float(min(0.2 * 2**attempt, _LONGEST_WAIT))
+    return min(0.2 * 2.0 ** min(attempt, 10), _LONGEST_WAIT)
 
 
 def where(task: Task) -> str:

@@ -28,6 +28,8 @@ from tests.corpus import job, published
 from tests.fault.test_s3 import _job_on, _point_of, _published, filled  # noqa: F401
 from tests.s3 import Bucket, Fault, Proxy, Request
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 _STORE_BYTES = 80 << 20
 
 

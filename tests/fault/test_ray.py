@@ -21,9 +21,14 @@ from pipeline.errors import DataError
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
+from pipeline.jobs.steps import STEPS
 from tests.corpus import job, published
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 ROOT = Path(__file__).parents[2]
+BUSY = tuple(f"ray::{step}" for step in STEPS)
+"""What a worker is called while it does a task. Ray's own agents are called ``ray::`` too, and end their node with them."""
 
 
 @pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
@@ -105,7 +110,7 @@ def _kill_workers(stop: threading.Event, killed: list[int]) -> None:
     while not stop.wait(0.6):
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if " ".join(process.cmdline()).startswith("ray::") and len(killed) < 4:
+                if " ".join(process.cmdline()).startswith(BUSY) and len(killed) < 4:
                     process.kill()
                     killed.append(process.pid)
                     break

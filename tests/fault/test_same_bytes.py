@@ -118,7 +118,7 @@ def _kill_in_step(step: str, arguments: list[str], output: Path) -> int:
     return process.returncode
 
 
-@pytest.mark.parametrize("address", ["local", "auto"])
+@pytest.mark.parametrize("address", ["local", pytest.param("auto", marks=pytest.mark.xdist_group("ray"))])
 def test_the_driver_killed_in_every_step(address: str, corpus: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "out"
     spec = _write(job(corpus, output, address=address), tmp_path / "job.yaml")

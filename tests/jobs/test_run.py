@@ -32,7 +32,9 @@ from pipeline.jobs.run import run_job
 from pipeline.jobs.runner import LocalRunner
 from pipeline.jobs.steps import STEPS
 from pipeline.jobs.tasks import Job, Receipt, Task
+from pipeline.pretokenizer import Pretokenizer
 from pipeline.tokenizer import Tokenizer
+from tests import reference
 
 EOS = "<|endoftext|>"
 JSON_END = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
@@ -424,6 +426,89 @@ def test_a_weight_changes_neither_the_accounting_nor_the_documents(run, two_kind
     one = run({**weighted(two_kinds, 1, 1), "output": str(tmp_path / "1")})
     other = run({**weighted(two_kinds, 7.5, 1), "output": str(tmp_path / "2")})
     assert one.accounting == other.accounting
+
+
+# --- rare words -------------------------------------------------------------------------------------------------------
+
+
+def words_of(*groups: list[str]) -> list[Counter]:
+    """The words of groups of texts, as the twin cuts them."""
+    patterns = Pretokenizer.named("gpt4o").patterns
+    return [Counter(word for text in group for word in reference.split(text, patterns)) for group in groups]
+
+
+def figures_of(result, name: str = "tok") -> dict:
+    training = json.loads((result.out / "tokenizers" / name / "training.json").read_bytes())
+    reported = json.loads((result.out / "report/report.json").read_bytes())["tokenizers"][name]
+    for key in ("distinct_words", "pruned_words", "pruned_occurrences"):
+        assert reported[key] == training[key]
+    return training
+
+
+@pytest.mark.parametrize("least", [1, 2, 3, 7, 10**9])
+def test_rare_words_are_not_trained_on(run, texts, tmp_path, jsonl, least):
+    """As if only the other words were there: each as a document of its own, as often as it occurs."""
+    every = {"holdout": {"fraction": 0}, "pack": None}
+    tokenizer = {"name": "tok", "vocab_size": 330, "special_tokens": [EOS]}
+    pruned = run({**every, "tokenizers": [tokenizer | {"min_word_count": least}], "output": str(tmp_path / "1")})
+    (counts,) = words_of(texts)
+    kept = {word: count for word, count in counts.items() if count >= least}
+    figures = figures_of(pruned)
+    assert figures["distinct_words"] == len(kept)
+    assert figures["words"] == sum(kept.values())
+    assert figures["pruned_words"] == len(counts) - len(kept)
+    assert figures["pruned_occurrences"] == counts.total() - sum(kept.values())
+    assert (figures["pruned_words"] > 0) is (least > 1)
+    jsonl(tmp_path / "kept/all.jsonl", [word for word, count in kept.items() for _ in range(count)] or [""])
+    whole = tokenizer | {"pretokenizer": "none"}
+    alone = {"sources": [{"name": "main", "uris": [f"{tmp_path}/kept/*.jsonl"]}], "tokenizers": [whole]}
+    twin = run({**every, **alone, "output": str(tmp_path / "2")})
+    models = [json.loads((r.out / "tokenizers/tok/tokenizer.json").read_bytes())["model"] for r in (pruned, twin)]
+    assert models[0]["merges"] == models[1]["merges"]
+    assert models[0]["vocab"] == models[1]["vocab"]
+    assert figures["merges"] == figures_of(twin)["merges"]
+
+
+def test_a_word_is_rare_over_all_sources_whatever_their_weights(run, tmp_path, jsonl):
+    a, b = ["aa", "aa", "bb", "cc", "cc"], ["bb", "bb", "cc", "dd", "dd", "dd"]
+    jsonl(tmp_path / "two/a.jsonl", a)
+    jsonl(tmp_path / "two/b.jsonl", b)
+    tokenizer = {"name": "tok", "vocab_size": 300, "pretokenizer": "none", "min_word_count": 3}
+    result = run(
+        {**weighted(tmp_path / "two", 0.5, 100), "holdout": {"fraction": 0}, "tokenizers": [tokenizer]},
+    )
+    figures = figures_of(result)
+    assert (figures["pruned_words"], figures["pruned_occurrences"]) == (1, 2)  # aa, twice
+    assert figures["distinct_words"] == 3
+    assert figures["words"] == figures["count_scale"] * (0.5 * 3 + 100 * 6)
+    merges = [tuple(pair) for *pair, _ in figures["merges"]]
+    assert len(merges) == 3  # of bb, cc and dd
+
+
+def test_tokenizers_of_one_count_prune_by_themselves(run, tmp_path):
+    """Also what is packed stays whole: rare words are only not trained on."""
+    tokenizers_ = [
+        {"name": f"from-{least}", "vocab_size": 330, "special_tokens": [EOS], "min_word_count": least} for least in (1, 2, 5)
+    ]
+    packed = {"tokenizers": [t["name"] for t in tokenizers_], "sequence_length": 64, "append": EOS}
+    result = run({"tokenizers": tokenizers_, "pack": packed})
+    assert len(list((result.out / "_work/count").iterdir())) == 1
+    figures = {t["name"]: figures_of(result, t["name"]) for t in tokenizers_}
+    whole = figures["from-1"]
+    assert (whole["pruned_words"], whole["pruned_occurrences"]) == (0, 0)
+    for row in figures.values():
+        assert row["distinct_words"] + row["pruned_words"] == whole["distinct_words"]
+        assert row["words"] + row["pruned_occurrences"] == whole["words"]
+    assert 0 < figures["from-2"]["pruned_words"] < figures["from-5"]["pruned_words"]
+    page = (result.out / "report/report.html").read_text()
+    for name, row in figures.items():
+        cells = [name, *(f"{row[key]:,}" for key in ("distinct_words", "pruned_words", "pruned_occurrences"))]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    texts = [
+        Counter(tokenizer_of(result.out, name).decode(part[:-1]) for part in all_parts(result.out, "train", name))
+        for name in figures
+    ]
+    assert texts[0] == texts[1] == texts[2]
 
 
 # --- filters, normalizers, invalid text -------------------------------------------------------------------------------

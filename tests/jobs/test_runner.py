@@ -142,6 +142,30 @@ def test_trouble_that_does_not_end_names_the_task(make_runner: Callable[..., Loc
     assert runner.retries == 2
 
 
+def test_each_wait_is_twice_as_long_up_to_half_a_minute() -> None:
+    (task,) = tasks(1)
+    waits = [runner_module.wait_before_retry(task, attempt, StorageError("x")) for attempt in range(1, 2_000)]
+    assert waits[:7] == pytest.approx([0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6])
+    assert set(waits[7:]) == {30.0}
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 2])
+def test_between_attempts_it_waits_that_long(
+    make_runner: Callable[..., LocalRunner], monkeypatch: pytest.MonkeyPatch, max_in_flight: int
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(runner_module.time, "sleep", waited.append)
+
+    def work(_: Task) -> Receipt:
+        raise StorageError("full")
+
+    runner = make_runner(work, max_in_flight, 9)
+    with pytest.raises(TaskFailed, match="count 00 failed after 10 attempts: full"):
+        list(runner.run(JOB, tasks(1)))
+    assert waited == pytest.approx([0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
+    assert runner.retries == 9
+
+
 def test_who_stops_asking_for_receipts_stops_the_tasks(make_runner: Callable[..., LocalRunner]) -> None:
     started: list[str] = []
     stopped = threading.Event()

@@ -29,7 +29,10 @@ from pipeline.jobs.submit import follow, run_id, write_package
 from tests.corpus import documents, job, published, write_jsonl
 from tests.ray_head import ROOT, Head
 
-pytestmark = pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # in Ray's client
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # in Ray's client
+]
 
 SLOW = {"shard_bytes": 2_000, "max_in_flight": 1}
 """Some hundred tasks, one after the other: long enough to be met on its way."""

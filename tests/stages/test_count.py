@@ -15,7 +15,7 @@ from pipeline.errors import StorageError
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import WORD_COUNTS
 from pipeline.stages import count as count_module
-from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter
+from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from tests import reference, strategies
 
 SPLIT = Pretokenizer.named("gpt4o")
@@ -132,3 +132,77 @@ def test_a_word_longer_than_the_whole_arena() -> None:
 @pytest.mark.parametrize("num_partitions", [1, 3])
 def test_nothing_to_count(num_partitions: int) -> None:
     assert count([[], [""]], num_partitions) == ([{}] * num_partitions, 0)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+def counts_batch(counts: dict[bytes, int]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array(counts.keys(), pa.large_binary()), pa.array(counts.values(), pa.int64())], schema=WORD_COUNTS
+    )
+
+
+def summed(parts: list[tuple[int, dict[bytes, int]]], num_columns: int, chunk_bytes: int) -> dict[bytes, tuple[int, ...]]:
+    """The words and their sums by column, as the table has them."""
+    sums = WordSums(num_columns, chunk_bytes)
+    for column, counts in parts:
+        sums.add(counts_batch(counts), column)
+    table = sums.table()
+    assert table.column_names == ["word", *map(str, range(num_columns))]
+    words, *columns = [column.to_pylist() for column in table.columns]
+    assert words == sorted(set(words))  # ascending by bytes, and each once
+    return dict(zip(words, zip(*columns, strict=True), strict=True))
+
+
+def naive(parts: list[tuple[int, dict[bytes, int]]], num_columns: int) -> dict[bytes, tuple[int, ...]]:
+    sums: dict[bytes, list[int]] = {}
+    for column, counts in parts:
+        for word, count in counts.items():
+            sums.setdefault(word, [0] * num_columns)[column] += count
+    return {word: tuple(row) for word, row in sums.items()}
+
+
+WORDS = st.one_of(st.binary(max_size=3), st.sampled_from([b"", b"\x00", b"\xff" * 20, "日本語".encode(), b"the", b"the "]))
+COUNTS = st.one_of(st.integers(1, 3), st.integers(2**31 - 2, 2**31 + 2), st.integers(1, 2**55))
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda n: st.tuples(
+            st.just(n),
+            st.lists(st.tuples(st.integers(0, n - 1), st.dictionaries(WORDS, COUNTS, max_size=12)), max_size=20),
+        )
+    ),
+    st.sampled_from([0, 1, 50, 300, 5_000, 1 << 28]),
+)
+def test_sums_are_those_of_the_naive_twin(case: tuple[int, list[tuple[int, dict[bytes, int]]]], chunk_bytes: int) -> None:
+    num_columns, parts = case
+    assert summed(parts, num_columns, chunk_bytes) == naive(parts, num_columns)
+
+
+@pytest.mark.parametrize("chunk_bytes", [0, 10_000, 1 << 28])
+def test_sums_of_many_parts_with_many_words(chunk_bytes: int) -> None:
+    """Some are in every part, some in one; counts far above what 32 bits hold."""
+    parts = [
+        (part % 3, {b"w%d" % (n * (part + 1) % 4_000): 2**32 + n for n in range(0, 3_000, 1 + part % 4)})
+        for part in range(40)
+    ]
+    assert summed(parts, 3, chunk_bytes) == naive(parts, 3)
+    assert max(max(row) for row in naive(parts, 3).values()) > 2**35
+
+
+@pytest.mark.parametrize("num_columns", [1, 4])
+@pytest.mark.parametrize("parts", [[], [(0, {})], [(0, {}), (0, {})]])
+def test_sums_of_nothing(parts: list[tuple[int, dict[bytes, int]]], num_columns: int) -> None:
+    sums = WordSums(num_columns)
+    for column, counts in parts:
+        sums.add(counts_batch(counts), column)
+    table = sums.table()
+    assert table.num_rows == 0
+    assert table.column_names == ["word", *map(str, range(num_columns))]
+    assert table.schema.types == [pa.large_binary(), *[pa.int64()] * num_columns]
+
+
+def test_a_column_without_words_is_zero() -> None:
+    assert summed([(1, {b"a": 5}), (1, {b"b": 1})], 3, 0) == {b"a": (0, 5, 0), b"b": (0, 1, 0)}
