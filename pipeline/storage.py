@@ -95,7 +95,7 @@ def configure(options: Mapping[str, Any]) -> None:
         os.environ[OPTIONS_VARIABLE] = json.dumps(_expanded(options))
         _was_configured = True
     elif _was_configured:  # for another job in this process; what the user has set stays
-        del os.environ[OPTIONS_VARIABLE]
+        os.environ.pop(OPTIONS_VARIABLE, None)
         _was_configured = False
 
 

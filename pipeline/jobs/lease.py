@@ -155,7 +155,7 @@ def _parse(content: bytes) -> Status:
         found = json.loads(content)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and {"host", "process", "started", "released", "beat"} <= found.keys() else {}
 
 
 def _machine() -> str:

@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.errors import ArtifactError, SpecError
 from pipeline.jobs import lease
 from pipeline.jobs.manifest import Manifest, is_finished, read_manifest, write_results
-from pipeline.jobs.plan import Plan, settle_plan
+from pipeline.jobs.plan import Plan, make_plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.runner import LocalRunner, Runner
 from pipeline.jobs.schedule import Receipts, step_tasks
@@ -109,14 +109,13 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
     SpecError
         There is no such task, or a step before it is not done.
     """
-    storage.configure(spec.execution.storage_options)
-    if not storage.exists(storage.join(storage.absolute(spec.output), "plan.json")):
-        raise SpecError(f"--only {label}: {spec.output} has no plan.json; run the job without --only first")
-    plan = settle_plan(spec)
-    job = make_job(spec, plan)
     wanted, _, name = label.partition("/")
     if wanted not in STEPS:
         raise SpecError(f"--only {label}: STEP/NAME is expected; steps: {', '.join(STEPS)}")
+    plan = make_plan(spec)  # stored when it is certain that there is something to do
+    if storage.exists(storage.join(storage.absolute(spec.output), "plan.json")):
+        plan = settle_plan(spec)
+    job = make_job(spec, plan)
     receipts: Receipts = {}
     for step in STEPS[: STEPS.index(wanted)]:
         tasks = step_tasks(step, job, plan, receipts)
@@ -129,7 +128,7 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
     tasks = step_tasks(wanted, job, plan, receipts)
     for task in tasks:
         if task.name == name:
-            return run_task(job, task)
+            return run_task(make_job(spec, settle_plan(spec)), task)
     known = f"its {len(tasks)} are {tasks[0].name} to {tasks[-1].name}" if tasks else "this job has none of it"
     raise SpecError(f"--only {label}: {wanted} has no such task; {known}")
 

@@ -108,7 +108,7 @@ def test_a_step_without_tasks(
     for step in ("evaluate", "encode", "pack"):
         status, out, err = call("run", tmp_path / "job.json", "--only", f"{step}/tok/00000")
         assert (status, out) == (1, "")
-        assert err == f"error: --only {step}/tok/00000: {step} has no such task in this job, nor any other\n"
+        assert err == f"error: --only {step}/tok/00000: {step} has no such task; this job has none of it\n"
 
 
 # --- from the message of a failed job ---------------------------------------------------------------------------------

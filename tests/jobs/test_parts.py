@@ -112,16 +112,14 @@ def test_rows_of_ids_keep_their_type(job: Job) -> None:
 
 def test_a_file_without_parts_has_none_to_read(any_job: Job) -> None:
     files = [write(any_job, 0, 3), write(any_job, 1, 0)]
-    with pytest.raises(
-        ArtifactError, match=r"part-00001\.arrow\.index: its entry 0 cannot be read.*count 00001 is done anew"
-    ):
+    with pytest.raises(ArtifactError, match=r"part-00001\.arrow\.index: its entry 0 is damaged.*count 00001 is done anew"):
         read(any_job, files, 0)
     assert receipts(any_job) == ["00000.json"]
 
 
 @pytest.mark.parametrize("number", [3, 4, 1_000_000])
 def test_a_number_that_the_file_does_not_have(any_job: Job, number: int) -> None:
-    with pytest.raises(ArtifactError, match=rf"index: its entry {number} cannot be read"):
+    with pytest.raises(ArtifactError, match=rf"index: its entry {number} is damaged"):
         read(any_job, [write(any_job, 5, 3)], number)
     assert receipts(any_job) == []
 
@@ -169,7 +167,7 @@ def test_a_file_that_is_cut_off(any_job: Job, which: str, left: float) -> None:
             errors.append(str(error))
     assert all("count 00007 is done anew" in error for error in errors)
     assert receipts(any_job) == ["00006.json", "00008.json"]
-    assert len(errors) == 3 if which or left < 0.3 else errors
+    assert len(errors) == 3 if left < 0.3 else errors  # what lies before the cut is read, and right
 
 
 @pytest.mark.parametrize("which", ["", ".index"])

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ArtifactError
 from pipeline.jobs import lease
 from pipeline.jobs.cli import main
 from pipeline.jobs.load import parse_spec
@@ -239,8 +238,10 @@ def test_on_s3_it_only_reads(spec: dict[str, Any], proxy: Proxy, bucket: Bucket)
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"steps": {}}'])
 def test_a_drivers_file_that_is_damaged(spec: dict[str, Any], content: bytes) -> None:
+    """Its figures are lost, nothing else."""
     stop_in(spec, "count", 1)
     path = Path(spec["output"]) / "_work/driver/000001.json"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=rf"{path}: damaged: .*delete it if no other driver runs"):
-        status(spec["output"])
+    found = status(spec["output"])
+    assert found["driver"] is None
+    assert found["steps"][0]["done"] > 0
