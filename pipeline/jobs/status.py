@@ -62,7 +62,8 @@ def _driver(last: Row) -> Row:
 def _row(step: str, done: int, total: int | None, figures: list[Row | None]) -> Row:
     known = [row for row in figures if row is not None]
     slowest = max((row["slowest"] for row in known if row["slowest"]), key=lambda task: task["seconds"], default=None)
-    sums = {key: sum(row[key] for row in known) for key in ("retries", "failed", "bytes", "seconds")}
+    sums = {key: sum(row[key] for row in known) for key in ("retries", "failed", "bytes")}
+    sums["seconds"] = round(sum(row["seconds"] for row in known), 3)
     return {
         "step": step,
         "done": done,
