@@ -705,7 +705,7 @@ def test_bad_data_is_not_retried(spec_file, corpus, tokenmill):
     result = tokenmill("run", spec_file, "--set", "execution.retries=2")
     assert result.returncode == 1
     where = f"in task count 00000, which reads {corpus}/a.jsonl and 1 more; to run it alone: "
-    command = rf"\S*tokenmill run {spec_file} --only count/00000"
+    command = rf"\S*tokenmill run {spec_file} --set execution\.retries=2 --only count/00000"
     wanted = re.escape(f"error: {corpus}/a.jsonl: the line at byte 0: not JSON: {JSON_END}; {where}") + command
     assert re.fullmatch(wanted + "\n", result.stderr)
 
