@@ -9,7 +9,7 @@ run: $(VENV)/.run              ## train, compare and pack on the source of Pytho
 	$(BIN)/tokenmill run examples/quickstart.yaml
 
 test: $(VENV)/.test            ## everything: unit, parity, fault and end-to-end tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(VENV)/.test            ## random regexes and texts beside `tokenizers`, for ten minutes or SECONDS=…, from SEED=…
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Head:
         found = {process.pid: process for process in self._processes()}
         while alive := [process for process in found.values() if _is_alive(process)]:
             for process in alive:
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             found |= {process.pid: process for process in self._processes()}
             time.sleep(0.05)
         self._process.wait()  # ours to reap; the others are init's
@@ -121,7 +122,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))

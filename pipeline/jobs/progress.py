@@ -52,7 +52,7 @@ class StepFigures:
             "tokens": self.tokens,
             "retries": self.retries,
             "failed": self.failed,
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self.seconds, 3),
             "eta_seconds": eta,
             "slowest": {"task": self.slowest[1], "seconds": self.slowest[0]} if self.slowest[1] else None,
         }
@@ -133,7 +133,7 @@ class Progress:
                 parts.append(f"{now.tokens:,} tokens")
             if now.retries:
                 parts.append(f"{now.retries} retries")
-            parts.append(f"ETA {figures['eta_seconds']} s" if figures["eta_seconds"] else f"{figures['seconds']} s")
+            parts.append(f"ETA {figures['eta_seconds']} s" if figures["eta_seconds"] else f"{now.seconds:.1f} s")
             line = " · ".join(parts)
             self._stream.write(f"\r\x1b[2K{line}" if self._is_terminal else line + "\n")
         self._stream.flush()

@@ -21,6 +21,9 @@ from pipeline.stages.evaluate import Measure, describe
 
 ALL = "all sources"
 
+_LABEL_CHARS = 40
+"""Of a path the end is shown in the plot: a longer label would leave no room for the bars."""
+
 
 def make_report(
     job: Job, plan: Plan, receipts: Receipts, accounting: dict[str, Any], execution: dict[str, Any]
@@ -103,7 +106,7 @@ def _plot(evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
     for index, (name, rows) in enumerate(evaluation.items()):
         heights = [rows[source]["bytes_per_token"] or 0.0 for source in sources]
         places = np.arange(len(sources)) + (index - (len(evaluation) - 1) / 2) * width
-        bars = axes.bar(places, heights, width, label=name)
+        bars = axes.bar(places, heights, width, label=name if len(name) <= _LABEL_CHARS else f"…{name[1 - _LABEL_CHARS :]}")
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
     axes.set_xticks(np.arange(len(sources)), sources)
     axes.set_ylabel("bytes per token (more is better)")

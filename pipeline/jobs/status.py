@@ -64,7 +64,8 @@ def _row(step: str, done: int, total: int | None, figures: list[Row | None], fin
     known = [row for row in figures if row is not None]
     total = known[-1]["total"] if known else total
     slowest = max((row["slowest"] for row in known if row["slowest"]), key=lambda task: task["seconds"], default=None)
-    sums = {key: sum(row[key] for row in known) for key in ("retries", "failed", "bytes", "seconds")}
+    sums = {key: sum(row[key] for row in known) for key in ("retries", "failed", "bytes")}
+    sums["seconds"] = round(sum(row["seconds"] for row in known), 3)
     return {
         "step": step,
         "done": total if finished and not done else done,  # _work may have been deleted

@@ -23,7 +23,8 @@ from pipeline.jobs.steps import STEPS, run_task
 from pipeline.jobs.tasks import Job, Receipt, Task
 from tests.corpus import job, published
 
-TOKENMILL = str(Path(sys.executable).with_name("tokenmill"))
+ROOT = Path(__file__).parents[2]
+TOKENMILL = [sys.executable, "-m", "pipeline.jobs.cli"]
 
 
 def _run(spec: dict[str, Any], runner: LocalRunner | None = None) -> None:
@@ -109,7 +110,9 @@ def _wait_for_receipt(output: Path, step: str, process: subprocess.Popen[bytes],
 
 def _kill_in_step(step: str, arguments: list[str], output: Path) -> int:
     """Start the command and SIGKILL it as soon as the step has its first receipt; returns its exit status."""
-    process = subprocess.Popen([TOKENMILL, "run", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*TOKENMILL, "run", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_for_receipt(output, step, process, seconds=120)
         process.send_signal(signal.SIGKILL)
@@ -124,9 +127,9 @@ def test_the_driver_killed_in_every_step(address: str, corpus: Path, undisturbed
     spec = _write(job(corpus, output, address=address), tmp_path / "job.yaml")
     statuses = [_kill_in_step(step, [spec], output) for step in STEPS]
     assert statuses.count(-signal.SIGKILL) >= len(STEPS) - 1  # the last step may end before the signal arrives
-    result = subprocess.run([TOKENMILL, "run", spec], capture_output=True, text=True, check=False)
+    result = subprocess.run([*TOKENMILL, "run", spec], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert published(output) == undisturbed
     assert not list(output.rglob(".*.tmp"))
-    verified = subprocess.run([TOKENMILL, "verify", str(output)], capture_output=True, text=True, check=False)
+    verified = subprocess.run([*TOKENMILL, "verify", str(output)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stderr

@@ -574,6 +574,19 @@ def word_piece(tmp_path, texts):
     return path
 
 
+def test_a_long_path_to_compare_with_leaves_room_for_the_bars(run, word_piece, tmp_path):
+    """Matplotlib would warn, which is an error here, and draw nothing."""
+    folder = tmp_path.joinpath(*["a" * 40 + str(n) for n in range(5)])
+    folder.mkdir(parents=True)
+    shutil.copy(word_piece, folder / "tokenizer.json")
+    page = (run({"evaluate": {"compare": [str(folder)]}}).out / "report/report.html").read_text()
+    assert f"<td>{folder}</td>" in page
+    plot = page[page.index("<svg") : page.index("</svg>")]
+    assert ">…" in plot
+    assert f"{folder}"[-39:] in plot
+    assert str(folder) not in plot
+
+
 def test_other_tokenizers_are_measured_on_the_same_documents(run, word_piece, texts):
     result = run({"evaluate": {"compare": [str(word_piece)]}, "pack": {"sequence_length": 400}})
     report = json.loads((result.out / "report" / "report.json").read_bytes())["evaluation"]
@@ -695,7 +708,7 @@ def test_bad_data_is_not_retried(spec_file, corpus, tokenmill):
     result = tokenmill("run", spec_file, "--set", "execution.retries=2")
     assert result.returncode == 1
     where = f"in task count 00000, which reads {corpus}/a.jsonl and 1 more; to run it alone: "
-    command = rf"\S*tokenmill run {spec_file} --set execution.retries=2 --only count/00000"
+    command = rf"\S*tokenmill run {spec_file} --set execution\.retries=2 --only count/00000"
     wanted = re.escape(f"error: {corpus}/a.jsonl: the line at byte 0: not JSON: {JSON_END}; {where}") + command
     assert re.fullmatch(wanted + "\n", result.stderr)
 
