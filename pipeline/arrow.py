@@ -107,6 +107,21 @@ def take_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
+def compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows in buffers of their own size: those of a slice hold bytes of its neighbours, which Arrow writes too."""
+    columns = []
+    for array in batch.columns:
+        if pa.types.is_large_list(array.type):
+            offsets, values = list_rows(array)
+            columns.append(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values.copy()), type=array.type))
+        elif pa.types.is_large_binary(array.type):
+            rows = rows_of(array)
+            columns.append(binary_array(rows.values[: rows.num_bytes].copy(), rows.offsets))
+        else:
+            columns.append(pa.array(array.to_numpy().copy()))
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
 def batches_by_group(table: pa.Table, group_of: NDArray[np.integer[Any]], num_groups: int) -> Iterator[pa.RecordBatch]:
     """A record batch for each group, in order, rows in theirs; empty groups too, so that batch i is group i."""
     is_ordered = bool((group_of[1:] >= group_of[:-1]).all())

@@ -31,6 +31,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ArtifactError, SpecError, StorageError
 
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
+
 _MAGIC = set("*?[")
 
 _HERE = {"file", "local", "memory", "zip", "tar"}
@@ -42,12 +44,15 @@ _STORE_PACKAGES = {"botocore", "aiobotocore", "s3fs", "aiohttp", "urllib3", "gcs
 OPTIONS_VARIABLE = "TOKENMILL_STORAGE_OPTIONS"
 """Environment variable that holds what ``configure`` was given, as JSON: processes that start here get it from there."""
 
-_was_configured = False
+_before_configured: list[str | None] = []
+"""What the user had set in that variable, while a job's own options are there."""
 
 _PATIENT = {"retries": {"mode": "standard", "total_max_attempts": 3}, "connect_timeout": 5, "read_timeout": 20}
 """For S3, where neither fsspec's settings nor ours say otherwise. A store that resets or stalls is asked again; one
 that says 503, fifteen times in ten seconds, for s3fs asks too. Then it is an error, and the task is tried again.
 """
+
+_SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|endpoint|url|host|account|connection", re.IGNORECASE)
 
 _SECRET_VARIABLE = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL\w*)")
 
@@ -90,13 +95,14 @@ def configure(options: Mapping[str, Any]) -> None:
     SpecError
         A variable is not set.
     """
-    global _was_configured
     if options:
+        if not _before_configured:
+            _before_configured.append(os.environ.get(OPTIONS_VARIABLE))
         os.environ[OPTIONS_VARIABLE] = json.dumps(_expanded(options))
-        _was_configured = True
-    elif _was_configured:  # for another job in this process; what the user has set stays
+    elif _before_configured:  # for another job in this process: as the user had it
         os.environ.pop(OPTIONS_VARIABLE, None)
-        _was_configured = False
+        if (before := _before_configured.pop()) is not None:
+            os.environ[OPTIONS_VARIABLE] = before
 
 
 def _expanded(value: Any) -> Any:
@@ -112,9 +118,23 @@ def _expanded(value: Any) -> Any:
     return _VARIABLE.sub(variable, value) if isinstance(value, str) else value
 
 
+def _given_options() -> dict[str, Any]:
+    """What ``configure`` or the user has put into the environment; SpecError if that is no JSON object."""
+    try:
+        found = json.loads(os.environ.get(OPTIONS_VARIABLE) or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SpecError(f'{OPTIONS_VARIABLE} is set, but holds no JSON object; {{"key": "…", "secret": "…"}} is expected')
+    for name in ("config_kwargs", "client_kwargs"):
+        if not isinstance(found.get(name, {}), dict):
+            raise SpecError(f"storage options: {name} is {type(found[name]).__name__}; a mapping is expected")
+    return found
+
+
 def _options(protocol: str) -> dict[str, Any]:
     """What a file system is made with."""
-    found: dict[str, Any] = json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))
+    found = _given_options()
     if protocol in ("s3", "s3a"):
         usual: dict[str, Any] = fsspec_settings.get(protocol, {}).get("config_kwargs", {})
         found["config_kwargs"] = {**_PATIENT, **usual, **found.get("config_kwargs", {})}
@@ -123,7 +143,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
 def _without_secrets(message: str) -> str:
     """A message as it may be logged: of the options and of the environment's credentials nothing is left."""
-    found = set(_texts(json.loads(os.environ.get(OPTIONS_VARIABLE, "{}"))))
+    found = set(_secrets(_given_options(), is_secret=False))
     found |= {value for name, value in os.environ.items() if _SECRET_VARIABLE.fullmatch(name)}
     found |= {
         text.split("://", 1)[1].rstrip("/") for text in found if "://" in text
@@ -133,13 +153,16 @@ def _without_secrets(message: str) -> str:
     return message
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts inside options."""
-    if isinstance(value, str):
+def _secrets(value: Any, is_secret: bool) -> Iterator[str]:
+    """The texts inside options whose names say that they are nobody's business."""
+    if isinstance(value, str) and is_secret:
         yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secrets(item, is_secret or _SECRET_OPTION.search(str(name)) is not None)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item, is_secret)
 
 
 def _storage_error(uri: str, action: str, error: OSError) -> StorageError:
@@ -161,7 +184,26 @@ def _mapped(uri: str, action: str) -> Iterator[None]:
         if type(error).__module__.split(".")[0] in _STORE_PACKAGES:
             message = f"{uri}: cannot {action}: {type(error).__name__}: {error}"
             raise StorageError(_without_secrets(message)) from None
+        if isinstance(error, ValueError | TypeError | AttributeError) and _raised_in(error) in _STORE_PACKAGES:
+            raise _wrong_options(uri, error) from None
         raise
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package whose code raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]
+
+
+def _wrong_options(uri: str, error: Exception) -> SpecError:
+    """What a store's package cannot be started with: options, or variables of the environment."""
+    return SpecError(
+        _without_secrets(f"{uri}: the store cannot be used with these options: {error}. ")
+        + f"They come from execution.storage_options, {OPTIONS_VARIABLE} and the environment (AWS_…); an endpoint_url "
+        "begins with http:// or https://"
+    )
 
 
 def _filesystem(uri: str) -> tuple[Any, str]:
@@ -171,7 +213,9 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     try:
         fs, path = url_to_fs(uri, use_listings_cache=False, **options)
     except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
-        raise SpecError(f"{uri}: {error}") from error
+        raise SpecError(_without_secrets(f"{uri}: {error}")) from None
+    except (TypeError, AttributeError) as error:
+        raise _wrong_options(uri, error) from None
     return fs, path
 
 
@@ -287,7 +331,7 @@ def list_stored(folder: str) -> dict[str, StoredFile]:
     with _mapped(folder, "list"):
         fs, path = _filesystem(folder)
         if isinstance(fs, LocalFileSystem):
-            return {name: _stored_local(join(folder, name), found) for name, found in _iter_local(path, "")}
+            return {name: _stored_local(join(folder, name), found) for name, found in _iter_local(path, "", frozenset())}
         try:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
@@ -300,15 +344,20 @@ def list_stored(folder: str) -> dict[str, StoredFile]:
     return files
 
 
-def _iter_local(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Files below a local folder: path relative to it, and what the system knows of them."""
+def _iter_local(folder: str, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Files below a local folder: path relative to it, and what the system knows of them. Links are followed, but not in
+    circles: ``above`` are the real paths of the folders that this one is in.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _iter_local(entry.path, f"{prefix}{entry.name}/")
+        if entry.is_dir():
+            yield from _iter_local(entry.path, f"{prefix}{entry.name}/", above | {real})
         elif not entry.name.startswith("."):
             with contextlib.suppress(FileNotFoundError):  # a driver elsewhere has just deleted it
                 yield prefix + entry.name, entry.stat()
@@ -552,17 +601,21 @@ def _host() -> str:
 
 
 def _is_abandoned(temporary: Path) -> bool:
-    """Whether the process that was writing has ended: known if it ran here; elsewhere, after a day."""
-    *_, host, process, _, _ = temporary.name.split(".")
-    if host != _host():
-        return time.time() - temporary.stat().st_mtime > 86_400
+    """Whether a file is ours and the process that was writing it has ended: known if it ran here; elsewhere, after a day."""
+    match = _TEMPORARY.fullmatch(temporary.name)
+    if match is None:
+        return False
+    if match["host"] != _host():
+        with contextlib.suppress(FileNotFoundError):  # published meanwhile
+            return time.time() - temporary.stat().st_mtime > 86_400
+        return False
     try:
-        os.kill(int(process), 0)
+        os.kill(int(match["process"]), 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    return int(process) == os.getpid()
+    return int(match["process"]) == os.getpid()
 
 
 def _sync_folder(path: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import zipfile
@@ -125,6 +126,27 @@ def test_list_names(tmp_path):
 
 
 # --- URIs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_linked_folder_is_listed_once_and_never_in_circles(tmp_path):
+    (tmp_path / "elsewhere/a").mkdir(parents=True)
+    (tmp_path / "elsewhere/a/x").write_bytes(b"x")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/packed").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/a/round").symlink_to(tmp_path / "elsewhere")
+    assert storage.list_names(str(tmp_path / "out")) == ["packed/a/x"]
+
+
+def test_temporary_files_of_others_are_left_alone(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    ours = [f".x.{socket.gethostname().replace('.', '-')}.{process}.{'0' * 32}.tmp" for process in (ended.pid, os.getppid())]
+    foreign = [".foo.tmp", ".a.b.c.d.tmp", f".x.elsewhere.1.{'0' * 32}.tmp"]
+    for name in [*ours, *foreign]:
+        (tmp_path / name).touch()
+    os.utime(tmp_path / foreign[1], (0, 0))
+    storage.remove_temporaries(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([ours[1], *foreign])
 
 
 def test_file_uris(tmp_path):

@@ -96,7 +96,9 @@ def _command() -> str:
 
 def _run_command(args: argparse.Namespace) -> str:
     """The same run once more, for a shell."""
-    overrides = [word for override in getattr(args, "overrides", []) for word in ("--set", override)]
+    from pipeline.jobs.load import without_secrets
+
+    overrides = [word for override in getattr(args, "overrides", []) for word in ("--set", without_secrets(override))]
     return shlex.join([_command(), "run", getattr(args, "spec", "SPEC"), *overrides])
 
 
@@ -253,7 +255,7 @@ def _next_commands(args: argparse.Namespace, job_id: str, output: str) -> dict[s
 
 def _follow(args: argparse.Namespace, facts: dict[str, Any]) -> int:
     """The log goes where the run itself would write: it is all there is to read, but for machines only the end is."""
-    from pipeline.jobs.submit import follow
+    from pipeline.jobs.submit import SENT_COMMAND, follow
 
     job_id = facts["job"]
     shown = sys.stderr if args.json else sys.stdout
@@ -276,7 +278,8 @@ def _follow(args: argparse.Namespace, facts: dict[str, Any]) -> int:
         _say(f"{job_id}: {ending.status}")
     if ending.exit_status:
         sys.stderr.write(f"error: {job_id} is {ending.status}: {ending.reason}; the last lines of its log:\n")
-        sys.stderr.writelines(f"  {line}\n" for line in ending.last_lines)
+        for line in ending.last_lines:  # a command in it names the file that was sent, which nobody has here
+            sys.stderr.write(f"  {line.replace(SENT_COMMAND, _run_command(args))}\n")
     return ending.exit_status
 
 

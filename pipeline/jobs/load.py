@@ -111,9 +111,25 @@ def to_dict(spec: JobSpec) -> dict[str, Any]:
     return result
 
 
+def without_secrets(override: str) -> str:
+    """What was given with ``--set``, as it may be shown."""
+    path, equals, _ = override.partition("=")
+    keys = _keys(path)
+    return f"{path}=***" if equals and _may_be_secret(keys) else override
+
+
+def _keys(path: str) -> list[str]:
+    return [key for key in re.split(r"[.\[\]]+", path) if key]
+
+
+def _may_be_secret(keys: Sequence[int | str]) -> bool:
+    return list(keys[:2]) in (["execution"], ["execution", "storage_options"])
+
+
 def _apply(root: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
-    keys = [key for key in re.split(r"[.\[\]]+", path) if key]
+    keys = _keys(path)
+    override = without_secrets(override)
     if not equals or not keys:
         raise SpecError(f"--set {override!r}: a.b=value is expected")
     node: Any = root
@@ -204,6 +220,16 @@ def _leaves(hint: Any) -> list[Any]:
     return [hint]
 
 
+class _Hidden:
+    """Stands for a value that may hold credentials."""
+
+    def __init__(self, value: object) -> None:
+        self._type = type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self._type}>"
+
+
 _EXPECTED = {
     "string_type": "a string", "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
     "bool_type": "true or false", "tuple_type": "a list", "list_type": "a list", "dataclass_type": "a mapping",
@@ -212,8 +238,9 @@ _EXPECTED = {
 
 
 def _explain(error: dict[str, Any], root: dict[str, Any]) -> str:
-    loc, kind, found = error["loc"], error["type"], error["input"]
+    loc, kind = error["loc"], error["type"]
     path = _path(loc)
+    found = _Hidden(error["input"]) if _may_be_secret(loc) else error["input"]
     if kind == "unexpected_keyword_argument":
         owner = _class_at(loc)
         names = [f.name for f in dataclasses.fields(owner)] if owner else []

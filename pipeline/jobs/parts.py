@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.arrow import compact
 from pipeline.errors import ArtifactError
 from pipeline.jobs.tasks import Job, Outputs, disown
 
@@ -37,7 +38,7 @@ def write_parts(outputs: Outputs, path: str, schema: pa.Schema, batches: Iterabl
     with outputs.publish(path) as sink:
         sink.write(schema.serialize())
         for batch in batches:
-            message = batch.serialize()
+            message = compact(batch).serialize()
             entry = _ENTRY.pack(sink.num_bytes, len(message), zlib.crc32(message))
             index += entry + _checksum(entry)
             sink.write(message)

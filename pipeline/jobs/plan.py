@@ -199,8 +199,9 @@ def read_plan(output: str) -> Plan:
         There is none, or it is damaged.
     """
     uri = storage.join(output, "plan.json")
+    content = storage.read_bytes(uri)
     try:
-        root = json.loads(storage.read_bytes(uri))
+        root = json.loads(content)
         if root["format_version"] != FORMAT_VERSION:
             raise ArtifactError(
                 f"{uri}: made by tokenmill {root['tokenmill_version']}, whose plans this version does not read; "

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.errors import PipelineError, TaskFailed
@@ -23,6 +23,9 @@ _MOST_LOSSES = 8
 """So often may a worker of a training be lost, each time after a longer pause."""
 
 _LONGEST_PAUSE = 30.0
+
+_LOST = (RayActorError, ActorUnschedulableError, ObjectLostError, OutOfMemoryError)
+"""The worker is gone, has no node to be on, was killed for memory; or its answer went with its node."""
 
 
 def run_task_on_ray(job: Job, task: Task) -> Receipt:
@@ -95,7 +98,7 @@ class _RayPartitions:
         """What an actor says; PartitionLost if it is gone, and TaskFailed if that has happened too often."""
         try:
             return ray.get(reference)
-        except (RayActorError, ActorUnschedulableError) as error:
+        except _LOST as error:
             self._losses[index] += 1
             if self._losses[index] > _MOST_LOSSES:
                 num_bytes = sum(entry["bytes"] for _, entry in self._shares[index].parts)

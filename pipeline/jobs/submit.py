@@ -38,6 +38,10 @@ from pipeline.jobs.ray_runner import ONE_THREAD
 from pipeline.spec import JobSpec
 
 _SPEC_FILE = "spec.json"
+_SPEC_HASH = "spec_sha256"
+SENT_COMMAND = f"tokenmill run {_SPEC_FILE}"
+"""How a job on the cluster names itself in the commands that it prints."""
+
 _LAST_LINES = 10
 
 _PAUSE_SECONDS = 1.0
@@ -81,7 +85,7 @@ def submit(spec: JobSpec, address: str) -> Submission:
     SpecError
         The address is none, a path of the spec means nothing on another machine, or the spec holds storage options.
     TaskFailed
-        Nobody answers there, or the job is refused.
+        Nobody answers there, the job is refused, or the run goes on there from another spec.
     """
     _check_paths(spec)
     if spec.execution.storage_options:
@@ -94,7 +98,7 @@ def submit(spec: JobSpec, address: str) -> Submission:
     with _told(address, "cannot take the job"):
         number, newest = _newest_attempt(client, run)
         if newest is not None and not newest.status.is_terminal():
-            return Submission(newest.submission_id, str(newest.status), True)
+            return _already(newest, spec, address)
         job_id = run if number == 0 else f"{run}-{number + 1}"
         try:
             _send(client, job_id, spec)
@@ -102,7 +106,7 @@ def submit(spec: JobSpec, address: str) -> Submission:
             now, newest = _newest_attempt(client, run)
             if newest is None or now == number:
                 raise
-            return Submission(newest.submission_id, str(newest.status), True)  # somebody else was quicker
+            return _already(newest, spec, address)  # somebody else was quicker
     return Submission(job_id, str(JobStatus.PENDING), False)
 
 
@@ -116,8 +120,13 @@ def write_package(spec: JobSpec, folder: Path) -> None:
     """What is sent: the package as it is imported here, and the spec with every variable in it resolved."""
     source = Path(pipeline.__file__).parent
     shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    Path(folder, _SPEC_FILE).write_text(_spec_there(spec), encoding="utf-8")
+
+
+def _spec_there(spec: JobSpec) -> str:
+    """The spec as the cluster reads it, for which its own Ray is the one that runs already."""
     there = dataclasses.replace(spec, execution=dataclasses.replace(spec.execution, address="auto"))
-    Path(folder, _SPEC_FILE).write_text(json.dumps(dataclasses.asdict(there), indent=1), encoding="utf-8")
+    return json.dumps(dataclasses.asdict(there), indent=1)
 
 
 def follow(address: str, job_id: str, write: Callable[[str], object]) -> Ending:
@@ -244,12 +253,27 @@ def _newest_attempt(client: JobSubmissionClient, run: str) -> tuple[int, Any]:
     return max(found), found[max(found)]
 
 
+def _already(details: Any, spec: JobSpec, address: str) -> Submission:
+    """The attempt that is running. A job sent by other means has no hash of its spec, and is taken for the same."""
+    if (details.metadata or {}).get(_SPEC_HASH, _hash(spec)) != _hash(spec):
+        raise TaskFailed(
+            f"{details.submission_id} is {details.status} on {address}, from a spec that is not this one: nothing was sent. "
+            f"Wait for its end, or stop it: ray job stop --address {address} {details.submission_id}"
+        )
+    return Submission(details.submission_id, str(details.status), True)
+
+
+def _hash(spec: JobSpec) -> str:
+    return hashlib.sha256(_spec_there(spec).encode()).hexdigest()
+
+
 def _send(client: JobSubmissionClient, job_id: str, spec: JobSpec) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_package(spec, Path(folder))
         client.submit_job(
             entrypoint=f"python -m pipeline.jobs.cli run {_SPEC_FILE}",
             submission_id=job_id,
+            metadata={_SPEC_HASH: _hash(spec)},
             # The only one: the driver adds nothing to it, so that all tasks share their workers.
             runtime_env={"working_dir": folder, "env_vars": ONE_THREAD},
         )

@@ -86,6 +86,7 @@ class BucketRows:
         if self._num_bytes > self._max_bytes:
             self._runs.add(self._by_bucket(), f"{self._num_bytes:,} bytes of encoded documents")
             self._clear()
+            pa.default_memory_pool().release_unused()
 
     def _by_bucket(self) -> Iterator[pa.RecordBatch]:
         ids = pa.chunked_array(self._rows, type=self._schema.field("ids").type)
@@ -97,6 +98,10 @@ class BucketRows:
         if not len(self._runs):
             yield from self._by_bucket()
             return
-        for runs, last in zip(self._runs.groups(self._num_buckets), self._by_bucket(), strict=True):
-            table = pa.Table.from_batches([*runs, last], schema=self._schema).combine_chunks()
-            yield from table.to_batches() or [pa.RecordBatch.from_pylist([], schema=self._schema)]
+        last_run = self._by_bucket()
+        for runs in self._runs.groups(self._num_buckets):
+            yield self._joined([*runs, next(last_run)])
+
+    def _joined(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+        table = pa.Table.from_batches(batches, schema=self._schema)
+        return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], schema=self._schema)

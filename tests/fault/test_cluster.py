@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -24,6 +25,7 @@ from pipeline.jobs.run import run_job
 from pipeline.jobs.status import status
 from pipeline.jobs.tasks import Job
 from pipeline.jobs.training import WordFiles
+from pipeline.trainers.partitioned import PartitionLost
 from tests.corpus import job, published
 from tests.fault.test_s3 import _job_on, _point_of, _published, filled  # noqa: F401
 from tests.s3 import Bucket, Fault, Proxy, Request
@@ -31,6 +33,9 @@ from tests.s3 import Bucket, Fault, Proxy, Request
 pytestmark = pytest.mark.xdist_group("ray")
 
 _STORE_BYTES = 80 << 20
+
+_LITTLE_MEMORY = {"memory_usage_threshold": 0.01, "memory_monitor_refresh_ms": 50, "min_memory_free_bytes": -1}
+"""Ray kills every worker, as it would one that cannot fit."""
 
 
 def _run(spec: dict[str, Any]) -> None:
@@ -118,7 +123,39 @@ def test_workers_of_a_training_go_where_there_are_cpus(nodes: Nodes, corpus: Pat
     share = WordFiles(job=Job(spec, spec.output), parts=[], weights=(1, 1), min_word_count=1)
     partitions = ray_training._RayPartitions([share] * 4)
     where = [actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for actor in partitions.actors]
-    assert set(ray.get(where)) == {node.node_id for node in nodes.workers}
+    places = ray.get(where)
+    assert set(places) == {node.node_id for node in nodes.workers}
+    # An answer is large, and lies on the node of its actor; that goes before anybody has fetched it.
+    answer = partitions.actors[0].__ray_call__.remote(lambda _: np.zeros(5_000_000, dtype=np.int32))
+    ray.wait([answer], fetch_local=False)
+    (node,) = [node for node in nodes.workers if node.node_id == places[0]]
+    nodes.cluster.remove_node(node, allow_graceful=False)
+    assert isinstance(partitions._answer(0, answer), PartitionLost)
+
+
+def test_workers_of_a_training_that_are_killed_for_memory_are_started_anew_and_not_for_ever(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_training, "_MOST_LOSSES", 2)
+    ray.init(
+        "local", num_cpus=1, include_dashboard=False, object_store_memory=_STORE_BYTES, log_to_driver=False,
+        _system_config=_LITTLE_MEMORY,
+    )  # fmt: skip
+    spec = parse_spec(job(corpus, tmp_path / "out"))
+    share = WordFiles(job=Job(spec, spec.output), parts=[], weights=(1, 1), min_word_count=1)
+    try:
+        partitions = ray_training._RayPartitions([share])
+        for _ in range(2):
+            answer = partitions.actors[0].__ray_call__.remote(lambda _: time.sleep(60))
+            assert isinstance(partitions._answer(0, answer), PartitionLost)
+            partitions.replace(0)
+        answer = partitions.actors[0].__ray_call__.remote(lambda _: time.sleep(60))
+        with pytest.raises(
+            TaskFailed, match=r"worker 1 of 1 of a training was lost 3 times: .*[Mm]emory.*more execution\.tr"
+        ):
+            partitions._answer(0, answer)
+    finally:
+        ray.shutdown()
 
 
 def test_a_stuck_worker_does_not_hold_up_the_job(
@@ -151,11 +188,9 @@ def test_a_stuck_worker_does_not_hold_up_the_job(
 def test_a_task_killed_for_memory_twice_stops_the_job_by_name(
     corpus: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """With so low a threshold Ray kills every task, as it would one that cannot fit."""
-    memory = {"memory_usage_threshold": 0.01, "memory_monitor_refresh_ms": 50, "min_memory_free_bytes": -1}
     ray.init(
         "local", num_cpus=2, include_dashboard=False, object_store_memory=_STORE_BYTES, log_to_driver=False,
-        _system_config=memory,
+        _system_config=_LITTLE_MEMORY,
     )  # fmt: skip
     spec = job(corpus, tmp_path / "out", address="auto", retries=100)
     try:

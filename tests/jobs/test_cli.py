@@ -202,7 +202,7 @@ def test_plan_then_status_then_run(call, spec_file, tmp_path):
     assert all(row["done"] == row["total"] for row in facts["steps"] if row["total"] is not None)
     assert all(row["done"] > 0 for row in facts["steps"])
     lines = call("status", tmp_path / "out")[1].splitlines()
-    assert re.fullmatch(r"count     1/1 · [\d.]+ k?B/s · slowest: 00000, [\d.]+ s", lines[0])
+    assert re.fullmatch(r"count     1/1 · [\d.]+ [kM]?B/s · slowest: 00000, [\d.]+ s", lines[0])
     assert lines[-1] == "finished"
 
 

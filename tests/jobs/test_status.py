@@ -163,15 +163,16 @@ def test_while_a_driver_runs(
     try:
         assert runner.waits.wait(60)
         shutil.rmtree(Path(output).parent / "corpus")  # nobody but tasks needs them
+        done = read_receipts(output, "count")
+        slowest = max(receipt.seconds for receipt in done.values())
         deadline = time.monotonic() + 30
-        while rows(output)["count"]["bytes"] == 0 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while (rows(output)["count"]["slowest"] or {}).get("seconds") != slowest and time.monotonic() < deadline:
+            time.sleep(0.02)  # until the driver has written that it knows of them all
         facts = status(output)
         assert (facts["finished"], facts["driver"]["released"], facts["driver"]["step"]) == (False, False, "count")
         row = facts["steps"][0]
-        done = read_receipts(output, "count")
         assert row["done"] == len(done) == 4
-        assert row["slowest"]["seconds"] == max(receipt.seconds for receipt in done.values())
+        assert row["slowest"]["seconds"] == slowest
         assert 0 < row["bytes"] < read_plan(output).num_bytes
         assert row["total"] == len(read_plan(output).shards)
         assert main(["status", output]) == 0

@@ -40,6 +40,7 @@ KEY, SECRET = "AKIAUNMISTAKABLE", "wJalrXUtnFEMI/unmistakable+secret"
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test configures ends with it."""
+    storage.configure({})
     monkeypatch.setenv(storage.OPTIONS_VARIABLE, "{}")
 
 
@@ -257,6 +258,99 @@ def test_of_what_the_environment_gives_nothing_is_told_either(useless: str, monk
         storage.read_bytes("s3://bucket/key")
     for text in (KEY, SECRET, useless.removeprefix("http://")):
         assert text not in str(error.value)
+
+
+USUAL = {"key": "AKIAEXAMPLE", "secret": "HUNTER2HUNTER2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"endpoint_url": "minio.example:9000"}, "cannot be used with these options: Invalid endpoint: "),
+        ({"config_kwargs": "x"}, "storage options: config_kwargs is str; a mapping is expected"),
+        ({"client_kwargs": ["x"]}, "storage options: client_kwargs is list; a mapping is expected"),
+        ({"config_kwargs": {"foo": "x"}}, "cannot be used with these options: .*foo"),
+        ({"client_kwargs": {"foo": "x"}}, "cannot be used with these options: .*foo"),
+        ({"endpoint": "http://minio.example:9000"}, "cannot be used with these options: .*endpoint"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use({"AWS_EC2_METADATA_DISABLED": "true"}, monkeypatch)
+    storage.configure({**USUAL, **options})
+    for action in (
+        lambda: storage.read_bytes("s3://bucket/key"),
+        lambda: storage.publish_bytes("s3://bucket/key", b"x"),
+        lambda: storage.list_files("s3://bucket/*"),
+    ):
+        with pytest.raises(SpecError, match=message) as error:
+            action()
+        for text in (*USUAL.values(), "minio.example"):
+            assert text not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{key: abc}", "[1]", "3", '"x"'])
+def test_a_variable_that_holds_no_options(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the variable that is wrong, and not the output: nobody is told to delete anything."""
+    monkeypatch.setenv(storage.OPTIONS_VARIABLE, content)
+    with pytest.raises(SpecError, match=f"^{storage.OPTIONS_VARIABLE} is set, but holds no JSON object"):
+        status("s3://bucket/out")
+
+
+def test_what_the_user_has_set_comes_back_after_a_job_with_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(storage.OPTIONS_VARIABLE, '{"anon": true}')
+    for _ in range(2):
+        storage.configure({"anon": False})
+        storage.configure({"anon": False, "key": "x"})
+        storage.configure({})
+        assert os.environ[storage.OPTIONS_VARIABLE] == '{"anon": true}'
+        storage.configure({})
+        assert os.environ[storage.OPTIONS_VARIABLE] == '{"anon": true}'
+
+
+def test_ordinary_words_are_not_cut_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = {"config_kwargs": {"s3": {"addressing_style": "path"}}, "client_kwargs": {"region_name": "us-east-1"}}
+    storage.configure({"key": "AKIAEXAMPLE", **style})
+    told = storage._without_secrets("s3://data-us-east-1/path/part-00001.jsonl: no, AKIAEXAMPLE")
+    assert told == "s3://data-us-east-1/path/part-00001.jsonl: no, ***"
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("execution.storage_options.secret=HUNTER2HUNTER2", "execution.storage_options.secret=***"),
+        ("execution.storage_options={secret: HUNTER2HUNTER2}", "execution.storage_options=***"),
+        ("execution={storage_options: {secret: HUNTER2HUNTER2}}", "execution=***"),
+        ("execution[storage_options][secret]=HUNTER2HUNTER2", "execution[storage_options][secret]=***"),
+    ],
+)
+def test_a_command_in_a_message_holds_no_options(
+    override: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": 7}\n')
+    spec = job(tmp_path, tmp_path / "out")
+    spec["sources"] = [{"name": "bad", "uris": [str(tmp_path / "bad.jsonl")]}]
+    (tmp_path / "job.json").write_text(json.dumps(spec))
+    assert main(["run", str(tmp_path / "job.json"), "--json", "--set", override, "--set", "execution.address=local"]) == 1
+    told = capsys.readouterr()
+    assert "HUNTER2" not in told.out + told.err
+    assert f"--set '{shown}'" in told.err
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        'execution.storage_options="key=AKIA,secret=HUNTER2"',
+        "execution.storage_options=[HUNTER2]",
+        "execution=HUNTER2",
+        "execution.storage_options.secret.x.y='HUNTER2",
+    ],
+)
+def test_options_of_the_wrong_kind_are_not_shown(override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(job(tmp_path, tmp_path / "out")))
+    assert main(["run", str(tmp_path / "job.json"), "--set", override]) == 1
+    told = capsys.readouterr()
+    assert "HUNTER2" not in told.out + told.err
+    assert "execution" in told.err
 
 
 # --- clusters ---------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from pipeline.jobs.load import load_spec, parse_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.ray_runner import ONE_THREAD
 from pipeline.jobs.run import run_job
-from pipeline.jobs.submit import follow, run_id, write_package
+from pipeline.jobs.submit import follow, run_id, submit, write_package
 from tests.corpus import documents, job, published, write_jsonl
 from tests.ray_head import ROOT, Head
 
@@ -301,6 +301,8 @@ def test_bad_data_is_told_with_the_last_lines_and_the_exit_status(head, spec, tm
     assert told[0] == (f"error: {id_of(spec())} is FAILED: its command ended with exit status 1; the last lines of its log:")
     assert re.search(r"bad\.jsonl: the line at byte 17: column 'text' is int", told[-1])
     assert 1 < len(told) <= 11
+    command = ["tokenmill", "run", str(spec()), "--set", f"sources.1.uris=['{bad}']", "--only"]
+    assert told[-1].partition("to run it alone: ")[2].startswith(shlex.join(command) + " ")
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
@@ -318,6 +320,9 @@ def test_a_job_that_runs_is_found_followed_left_stopped_and_sent_again(head, spe
     assert json.loads(second.stdout) == {
         "job": id_of(spec_file), "was_running": True, "output": f"{tmp_path}/out", "status": "RUNNING",
     }  # fmt: skip
+
+    with pytest.raises(TaskFailed, match=rf"^{id_of(spec_file)} is RUNNING on {head.address}, from a spec that is not this"):
+        submit(load_spec(str(spec_file), ["tokenizers.0.vocab_size=300"]), head.address)
 
     follower = head.begin(spec_file, "--wait")
     assert follower.stdout is not None

@@ -21,12 +21,14 @@ from pipeline.trainers.partitioned import LocalPartitions, divide_words, train_p
 VOCAB_SIZE = 8192
 SPECIALS = ("<|endoftext|>", "<|pad|>")
 CASES = {
-    **{preset: (Pretokenizer.named(preset), "none") for preset in PRESETS if preset not in ("none", "llama3")},
-    "gpt4o, digits r2l": (Pretokenizer.named("gpt4o", "r2l"), "none"),
+    "whitespace": (Pretokenizer.named("whitespace"), "none"),
+    "gpt4o": (Pretokenizer.named("gpt4o"), "none"),
     "gpt2, nfkc": (Pretokenizer.named("gpt2"), "nfkc"),
     "regex": (Pretokenizer.custom(r"\p{Lu}?[\p{Ll}\p{M}]+|\p{N}{1,2}|[^\p{L}\p{N}]{1,8}"), "none"),
 }
 SMALL_CASES = {
+    **{preset: (Pretokenizer.named(preset), "none") for preset in PRESETS if preset not in ("none", "llama3")},
+    "gpt4o, digits r2l": (Pretokenizer.named("gpt4o", "r2l"), "none"),
     "whitespace, digits single": (Pretokenizer.named("whitespace", "single"), "none"),
     "gpt4, nfc": (Pretokenizer.named("gpt4"), "nfc"),
     "qwen2, lowercase": (Pretokenizer.named("qwen2"), "lowercase"),

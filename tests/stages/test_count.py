@@ -92,16 +92,6 @@ def test_words_that_do_not_fit_are_spilled_and_added_up(texts: list[str], num_pa
     assert partitions_of(counter, num_partitions) == count([texts], num_partitions, Pretokenizer.named("none"))[0]
 
 
-def test_spilled_words_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    counter = tiny_counter(3, 0)
-    counter.add(rows_of(pa.array([f"word {n}" for n in range(9)])))
-    assert list(tmp_path.rglob("*.arrow"))
-    assert sum(map(len, partitions_of(counter, 3))) == 9
-    del counter
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_scratch_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     counter = tiny_counter(1, 0)
