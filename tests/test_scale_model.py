@@ -161,16 +161,18 @@ def _kinds(seen: list[Seen]) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("num_files", "shard_bytes"), [(24, 60_000), (6, 20_000)], ids=["files share shards", "files are cut"]
+    ("num_files", "num_documents", "shard_bytes"),
+    [(24, 960, 60_000), (6, 540, 20_000)],
+    ids=["files share shards", "files are cut"],
 )
 def test_requests_and_objects_are_those_a_server_saw(
-    bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, num_files: int, shard_bytes: int
+    bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, num_files: int, num_documents: int, shard_bytes: int
 ) -> None:
     monkeypatch.setattr(plans, "_PARTITION_BYTES", 100_000)
     monkeypatch.setattr(shuffle, "_SMALL_BUCKET", 100_000)
     num_bytes = 0
     for number in range(num_files):
-        lines = [json.dumps({"text": text}) for text in documents(960 // num_files, seed=number)]
+        lines = [json.dumps({"text": text}) for text in documents(num_documents // num_files, seed=number)]
         content = "\n".join(lines).encode()
         num_bytes += len(content)
         bucket.put(f"corpus/part-{number:03d}.jsonl", content)

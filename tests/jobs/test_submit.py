@@ -25,7 +25,7 @@ from pipeline.jobs.load import load_spec, parse_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.ray_runner import ONE_THREAD
 from pipeline.jobs.run import run_job
-from pipeline.jobs.submit import follow, run_id, submit, write_package
+from pipeline.jobs.submit import Submission, follow, run_id, write_package
 from tests.corpus import documents, job, published, write_jsonl
 from tests.ray_head import ROOT, Head
 
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # in Ray's client
 ]
 
-SLOW = {"shard_bytes": 2_000, "max_in_flight": 1}
+SLOW = {"shard_bytes": 1_000, "max_in_flight": 1}
 """Some hundred tasks, one after the other: long enough to be met on its way."""
 
 
@@ -306,6 +306,21 @@ def test_bad_data_is_told_with_the_last_lines_and_the_exit_status(head, spec, tm
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
+_TWICE = """
+import sys
+from pipeline.errors import TaskFailed
+from pipeline.jobs.load import load_spec
+from pipeline.jobs.submit import submit
+
+_, spec_file, address = sys.argv
+print(submit(load_spec(spec_file), address))
+try:
+    submit(load_spec(spec_file, ["tokenizers.0.vocab_size=300"]), address)
+except TaskFailed as error:
+    print(error)
+"""
+
+
 def test_a_job_that_runs_is_found_followed_left_stopped_and_sent_again(head, spec, undisturbed, tmp_path):
     spec_file = spec(**SLOW)
     sent = head.submit(spec_file)
@@ -316,13 +331,14 @@ def test_a_job_that_runs_is_found_followed_left_stopped_and_sent_again(head, spe
     assert commands[2].endswith(f"tokenmill status {tmp_path}/out")
     wait_for(lambda: receipts(tmp_path / "out") > 0)
 
-    second = head.submit(spec_file, "--json")
-    assert json.loads(second.stdout) == {
-        "job": id_of(spec_file), "was_running": True, "output": f"{tmp_path}/out", "status": "RUNNING",
-    }  # fmt: skip
-
-    with pytest.raises(TaskFailed, match=rf"^{id_of(spec_file)} is RUNNING on {head.address}, from a spec that is not this"):
-        submit(load_spec(str(spec_file), ["tokenizers.0.vocab_size=300"]), head.address)
+    both = [sys.executable, "-c", _TWICE, str(spec_file), head.address]
+    again, other = subprocess.run(
+        both, env=head.env, cwd=ROOT, check=True, capture_output=True, text=True, timeout=100
+    ).stdout.splitlines()
+    assert again == str(Submission(id_of(spec_file), "RUNNING", was_running=True))
+    assert other.startswith(
+        f"{id_of(spec_file)} is RUNNING on {head.address}, from a spec that is not this one: nothing was"
+    )
 
     follower = head.begin(spec_file, "--wait")
     assert follower.stdout is not None

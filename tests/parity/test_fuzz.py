@@ -1,4 +1,4 @@
-"""The fuzzer, for half a minute: ``make fuzz`` runs it longer."""
+"""The fuzzer, for a few seconds: ``make fuzz`` runs it longer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def test_characters_of_every_block_cut_as_tokenizers() -> None:
 
 
 def test_random_regexes_cut_as_tokenizers() -> None:
-    verdicts, difference = fuzz.run(itertools.islice(fuzz.random_cases(seed=1), 240))
+    verdicts, difference = fuzz.run(itertools.islice(fuzz.random_cases(seed=1), 160))
     assert difference == ""
-    assert verdicts["same"] >= 200
+    assert verdicts["same"] >= 130
