@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,13 +50,16 @@ def _write_spec(folder: Path, uris: str, vocab_size: int, **more: Any) -> Path:
 
 
 def whole(file: str, copies: int, vocab_size: int, side: str) -> dict[str, Any]:
-    """Count, merge, train, encode and pack ``copies`` of a file: ``bare``, ``local`` or ``auto``, with Ray there before."""
+    """Count, merge, train, encode and pack ``copies`` of a file: ``bare``, ``local`` or ``auto``, with Ray there before.
+
+    ``again``: as ``auto``, by workers that have done it once already.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "text").mkdir()
         for copy in range(copies):
             (folder / f"text/copy-{copy}.jsonl").symlink_to(file)
-        address = "local" if side == "bare" else side
+        address = "auto" if side == "again" else "local" if side == "bare" else side
         holdout = {"holdout": {"fraction": 0}}
         spec = load_spec(
             str(_write_spec(folder, f"{folder}/text/*.jsonl", vocab_size, execution={"address": address}, **holdout))
@@ -63,7 +68,10 @@ def whole(file: str, copies: int, vocab_size: int, side: str) -> dict[str, Any]:
         if side == "bare":
             return bare.run(spec, folder)
         starting = time.perf_counter()
-        runner = RayRunner("auto", None, 0) if side == "auto" else None
+        runner = RayRunner("auto", None, 0) if address == "auto" else None
+        if runner and side == "again":
+            run_job(dataclasses.replace(spec, output=f"{folder}/before"), Progress(io.StringIO()), _Open(runner))
+            shutil.rmtree(folder / "before")
         started = time.perf_counter()
         run_job(spec, Progress(io.StringIO()), _Open(runner) if runner else None)
         ended = time.perf_counter()

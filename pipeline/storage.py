@@ -419,8 +419,11 @@ class Sink:
 
 
 @contextlib.contextmanager
-def publish(uri: str) -> Iterator[Sink]:
-    """Write a file that becomes visible all at once when the block ends, or, if it raises, not at all."""
+def publish(uri: str, *, durable: bool = True) -> Iterator[Sink]:
+    """Write a file that becomes visible all at once when the block ends, or, if it raises, not at all.
+
+    ``durable``: it outlives a loss of power. Without, the disk may take its time, and whoever reads it must check it.
+    """
     with _mapped(uri, "write"):
         fs, path = _filesystem(uri)
         if isinstance(fs, LocalFileSystem):
@@ -430,9 +433,11 @@ def publish(uri: str) -> Iterator[Sink]:
                 with open(temporary, "xb") as file:
                     yield Sink(file)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                 os.replace(temporary, path)
-                _sync_folder(path)
+                if durable:
+                    _sync_folder(path)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
@@ -450,11 +455,11 @@ def publish(uri: str) -> Iterator[Sink]:
             raise
 
 
-def publish_bytes(uri: str, content: bytes) -> dict[str, Any]:
+def publish_bytes(uri: str, content: bytes, *, durable: bool = True) -> dict[str, Any]:
     """Publish a small file; returns its entry for a receipt or manifest without the path."""
     fs, path = _filesystem(uri)
     if isinstance(fs, LocalFileSystem):
-        with publish(uri) as sink:
+        with publish(uri, durable=durable) as sink:
             sink.write(content)
     else:
         with _mapped(uri, "write"):  # one request, where a file that is written piece by piece takes three

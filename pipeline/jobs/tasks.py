@@ -120,7 +120,10 @@ def read_output(job: Job, step: str, name: str, entry: dict[str, Any]) -> pa.Buf
 
 
 class Outputs:
-    """Publishes the files of a task and remembers them for its receipt."""
+    """Publishes the files of a task and remembers them for its receipt.
+
+    Work files need not outlive a loss of power: each is checked when it is read, and made again if it is not what it was.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -128,12 +131,13 @@ class Outputs:
 
     def write_bytes(self, path: str, content: bytes) -> None:
         """A small file; ``path`` is below the output."""
-        self.entries.append({"path": path, **storage.publish_bytes(self._job.path(path), content)})
+        uri, durable = self._job.path(path), not path.startswith("_work/")
+        self.entries.append({"path": path, **storage.publish_bytes(uri, content, durable=durable)})
 
     @contextlib.contextmanager
     def publish(self, path: str) -> Iterator[storage.Sink]:
         """A file that becomes visible all at once, and is then remembered."""
-        with storage.publish(self._job.path(path)) as sink:
+        with storage.publish(self._job.path(path), durable=not path.startswith("_work/")) as sink:
             yield sink
         self.entries.append({"path": path, "bytes": sink.num_bytes, "sha256": sink.sha256})
 
