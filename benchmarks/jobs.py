@@ -152,7 +152,7 @@ def resume_parts(spec: str) -> dict[str, Any]:
         if len(receipts[step]) != len(tasks):
             sys.exit(f"{step}: {len(receipts[step])} receipts of {len(tasks)} tasks")
     marks.append(time.perf_counter())
-    write_results(job, stored_plan, receipts, {"seconds": 0.0, "step_seconds": {}, "retries": 0})
+    write_results(job, stored_plan, receipts, {"seconds": 0.0, "step_seconds": {}, "retries": 0}, lambda **_: None)
     marks.append(time.perf_counter())
     parts = dict(zip(("plan", "listing", "receipts", "results"), map(float, np.diff(marks)), strict=True))
     shards = len(stored_plan.shards)
