@@ -8,8 +8,8 @@ any division of the words and any number of members in a round.
 The *merge log*, all merges that were kept, is all there is to save: words and log give the state of a partition, and of the
 whole training. A lost partition is built again so, and asked again what it was asked.
 
-Measured (``benchmarks``, *partitioned*), 32,768 tokens from 965,000 words, in threads: 1.15 times the time of ``train_bpe``
-with one partition, 1.4 times with two, on two cores that share their units; 368 rounds of 88 merges.
+Measured (``benchmarks``, *partitioned*), 32,768 tokens from 965,000 words, in threads: 1.16 times the time of ``train_bpe``
+with one partition, 1.04 times with two, on two cores that share their units; 368 rounds of 88 merges.
 
 Messages are NumPy arrays in named tuples. One way to ask partitions is here, threads of this process; whoever has others
 (actors on a cluster) gives an object with the methods of ``Partitions``.
