@@ -104,7 +104,8 @@ def test_a_killed_driver_is_replaced_at_once(
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (output / "_work/receipts/count").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)  # not waited for: its number is still taken, as under a shell that is busy
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and its number still taken, as under a busy shell
     monkeypatch.setattr(lease, "BEAT_SECONDS", NEVER)
     run_job(parse_spec(job(corpus, output)), Progress(io.StringIO()))
     assert process.wait() == -signal.SIGKILL
