@@ -145,12 +145,14 @@ def settle_plan(spec: JobSpec) -> Plan:
     output = storage.absolute(spec.output)
     uri = storage.join(output, "plan.json")
     if not storage.exists(uri):
-        if found := storage.list_names(output):
+        found = storage.list_names(output)
+        if found and "plan.json" not in found:  # else another driver has just stored it
             raise SpecError(
                 f"output is {spec.output}, which has no plan.json but holds {found[0]!r}; name an empty or new directory"
             )
-        plan = dataclasses.replace(plan, conditional=_is_conditional(output))
-        storage.create_first(uri, to_json(plan), conditional=plan.conditional)
+        if not found:
+            plan = dataclasses.replace(plan, conditional=_is_conditional(output))
+            storage.create_first(uri, to_json(plan), conditional=plan.conditional)
     stored = read_plan(output)
     if stored.fingerprint != plan.fingerprint:
         raise SpecError(
