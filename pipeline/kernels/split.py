@@ -67,18 +67,21 @@ class Lookaheads(NamedTuple):
 
 
 @njit
-def _look_ahead(text, start, end, base, tables, bits):
-    """Learn which lookaheads hold from ``start`` up to some character of its document, the end of which is returned.
+def _look_ahead(text, cursor, known, end, base, tables, bits):
+    """Learn which lookaheads hold from ``known`` up to some character of its document, the end of which is returned.
 
-    The reverse automaton starts at the first character that leads to one state from anywhere (a letter, where the
-    lookaheads are about digits), or at the end. Each byte is visited twice at most, so a lookahead over a run of a million
-    digits costs a million steps, not its square.
+    The reverse automaton starts at a character that leads to one state from anywhere (a letter, where the lookaheads are
+    about digits), or at the end. Each byte is visited twice at most, so a lookahead over a run of a million digits costs a
+    million steps, not its square. What follows is learnt at least as far as the match that asks, begun at ``cursor``, has
+    come, for it begins again: so a match of a million letters is no square either.
     """
+    start = max(known, cursor)
+    least = start + start - cursor
     stop = start
     while stop < end:
         code_point, width = decode(text, stop)
         stop += width
-        if tables.resets[tables.class_of[code_point]] >= 0:
+        if stop >= least and tables.resets[tables.class_of[code_point]] >= 0:
             break
     state = 0
     at = stop
@@ -92,7 +95,7 @@ def _look_ahead(text, start, end, base, tables, bits):
 
 
 @leaf
-def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bits, base):
+def _match(text, start, end, known, class_of, transitions, end_symbol, looks, fixed, bits, base):
     """Where the match that starts at ``start`` stops: ``start`` if it is empty, ``NONE``, or ``NOT_KNOWN`` for want of bits.
 
     Takes arrays, not the tuples that hold them, and calls nothing: Numba would count references for every word.
@@ -107,9 +110,12 @@ def _match(text, start, end, known, class_of, transitions, end_symbol, looks, bi
             code_point, width = decode(text, at)
             symbol = np.int64(class_of[code_point])
             if looks > 0:
-                if at >= known:
-                    return np.int64(NOT_KNOWN)
-                symbol = symbol << looks | bits[at - base]
+                look = fixed[symbol]
+                if look < 0:
+                    if at >= known:
+                        return np.int64(NOT_KNOWN)
+                    look = np.int64(bits[at - base])
+                symbol = symbol << looks | look
         move = transitions[state, symbol]
         if move & 1:
             accepted = at
@@ -165,6 +171,10 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
     transitions = tables.transitions
     looks = tables.num_lookaheads
     end_symbol = np.int64(tables.num_classes) << looks | np.int64(tables.truth[0])
+    fixed = np.full(tables.num_classes, -1, dtype=np.int64)  # of classes before which the lookaheads are always the same
+    for symbol in range(tables.num_classes):
+        if looks > 0 and tables.resets[symbol] >= 0:
+            fixed[symbol] = tables.truth[tables.resets[symbol]]
     bits = lookaheads.bits
     known = lookaheads.known[0]
     is_local = tables.local.reach >= 0
@@ -206,9 +216,9 @@ def split_some(text, offsets, tables, lookaheads, doc, start, at, stops):
                     # the character behind it begins one: the next match is sought after it.
                     cursor = start
                     while start < until:
-                        stop = _match(text, cursor, end, known, class_of, transitions, end_symbol, looks, bits, base)
+                        stop = _match(text, cursor, end, known, class_of, transitions, end_symbol, looks, fixed, bits, base)
                         if stop == NOT_KNOWN:
-                            known = _look_ahead(text, max(known, cursor), end, base, tables, bits)
+                            known = _look_ahead(text, cursor, known, end, base, tables, bits)
                             continue
                         if stop == NONE or (stop == cursor and cursor == start):
                             cursor += decode(text, cursor)[1]
