@@ -83,6 +83,12 @@ def list_array(values: pa.Array, offsets: NDArray[np.int64]) -> pa.LargeListArra
     return pa.LargeListArray.from_arrays(pa.array(offsets, type=pa.int64()), values)
 
 
+def text_array(rows: Rows) -> pa.LargeStringArray:
+    """Rows of UTF-8 as strings, without a copy; they are not checked."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(rows.offsets)), pa.py_buffer(rows.values)]
+    return pa.LargeStringArray.from_buffers(len(rows.offsets) - 1, *buffers[1:])
+
+
 def list_rows(array: pa.LargeListArray) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
     """Zero-based offsets and values of a list array that may be a slice; without nulls."""
     offsets = array.offsets.to_numpy()

@@ -44,10 +44,33 @@ PRESETS: dict[str, tuple[str, str]] = {
     "gpt4o": (_O200K, DIGITS["l2r"]),
     "llama3": (_CL100K, DIGITS["l2r"]),
     "qwen2": (_CL100K, DIGITS["single"]),
+    "superbpe": (_O200K.replace(f"{_CONTRACTION}?", ""), DIGITS["l2r"]),
     "whitespace": (r" ?\S+|\s+(?!\S)|\s+", ""),
     "none": ("", ""),
 }
 """Regex with a place for the digits, and what stands there if the spec does not say."""
+
+_BEFORE_THREES = r"(?=(?:\p{Nd}{3})*(?!\p{Nd}))"
+_OTHER_NUMBERS = rf"[\p{{Nl}}\p{{No}}]+(?:\p{{Nd}}{{1,2}}{_BEFORE_THREES})?"
+_NUMBERS = rf"\P{{N}}+|(?:\p{{Nd}}{{1,3}}{_BEFORE_THREES}|{_OTHER_NUMBERS})(?:{_OTHER_NUMBERS})*"
+"""Numbers are cut off, and cut inside, so that groups of three digits stand at the right: 1|234|567. Numbers that are no
+digits, such as ², stay with what is before them: 1|000².
+"""
+
+RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "paper": ((_NUMBERS, r" ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"), (_NUMBERS,)),
+    "recommended": (
+        (PRESETS["superbpe"][0].replace("DIGITS", DIGITS["l2r"]),),
+        (r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)",),
+    ),
+}
+"""How SuperBPE cuts text, its two stages: that of the paper, and what its authors recommend since November 2025."""
+
+LINES = r"[^\n]*\n|[^\n]+"
+"""Lines, each with the line break at its end."""
+
+PARAGRAPHS = r"[^\r\n]*[\r\n]+|[^\r\n]+"
+"""Lines with all the line breaks behind them."""
 
 WORDS_AT_ONCE = 1 << 16
 """Words per chunk that the splitter yields, or some more: their stops stay in the second-level cache."""

@@ -29,13 +29,14 @@ from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words, move_entries
-from pipeline.kernels.ranks import MOST_IDS, MergeTables, pair_table, ranks_of_bytes
+from pipeline.kernels.ranks import MOST_IDS, MergeTables, mark_met, pair_table, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import id_type
+from pipeline.superwords import SuperwordEncoder, has_superwords, superword_encoder
 
 ENCODE_BYTES = 1 << 23
 """Bytes of text that are normalized and cut at a time."""
@@ -97,38 +98,56 @@ class Tokenizer:
     # --- encode ---
 
     @functools.cached_property
-    def _encoder(self) -> Encoder:
-        if len(self.vocab) > MOST_IDS or len(self.merges) > MOST_IDS:
-            raise ArtifactError(f"{len(self.vocab):,} ids and {len(self.merges):,} merges; {MOST_IDS:,} are possible")
+    def _texts(self) -> list[bytes]:
+        """The bytes of each id, as far as text can give it."""
         specials = set(self.special_tokens)
-        tokens = [b""] * len(self.vocab)
+        texts = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
             if chars not in specials or all(c in BYTE_OF_CHAR for c in chars):
-                tokens[token_id] = to_bytes(chars)
+                texts[token_id] = to_bytes(chars)
+        return texts
+
+    @functools.cached_property
+    def _merge_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The two sides of each merge, by rank."""
+        ids = [(self.vocab[a], self.vocab[b]) for a, b in self.merges]
+        left, right = np.array(ids, dtype=np.int64).reshape(-1, 2).T.copy()
+        return left, right
+
+    @functools.cached_property
+    def _merge_tables(self) -> MergeTables:
+        if len(self.vocab) > MOST_IDS or len(self.merges) > MOST_IDS:
+            raise ArtifactError(f"{len(self.vocab):,} ids and {len(self.merges):,} merges; {MOST_IDS:,} are possible")
         byte_ids = np.full(256, -1, dtype=np.int32)
         for byte in ALPHABET:
             byte_ids[byte] = self.vocab.get(to_chars(bytes([byte])), -1)
-        left = np.array([self.vocab[a] for a, _ in self.merges], dtype=np.int64)
-        right = np.array([self.vocab[b] for _, b in self.merges], dtype=np.int64)
-        results = [self.vocab[a + b] for a, b in self.merges]
-        pairs = pair_table(left, right)
-        offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
-        values = np.frombuffer(b"".join(tokens) + b"\0", dtype=np.uint8)
-        merges = MergeTables(
+        pairs = pair_table(*self._merge_ids, np.arange(len(self.merges)))
+        return MergeTables(
             byte_ids,
             pairs,
             ranks_of_bytes(pairs, byte_ids),
-            np.array(results, dtype=np.int32),
-            values,
-            offsets,
+            np.array([self.vocab[a + b] for a, b in self.merges], dtype=np.int32),
+            np.frombuffer(b"".join(self._texts) + b"\0", dtype=np.uint8),
+            np.cumsum([0, *map(len, self._texts)], dtype=np.int64),
         )
+
+    @functools.cached_property
+    def _superwords(self) -> SuperwordEncoder | None:
+        """What encodes long chunks: whole documents, or what superwords are for; None if words are short anyway."""
+        if self.encoder != "merge" or (self.pretokenizer.patterns and not has_superwords(self._texts)):
+            return None
+        return superword_encoder(self._merge_tables, *self._merge_ids, self._texts)
+
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        merges = self._merge_tables
         if self.encoder == "merge":
             return Encoder(MERGE, merges, VocabularyTrie(np.zeros((0, 4), dtype=np.int32), 0))
-        is_text = np.ones(len(tokens), dtype=bool)
-        is_text[[self.vocab[special] for special in specials]] = False
-        is_text[results] = True  # and so may what merges make, whatever else it is
-        is_text[byte_ids[byte_ids >= 0]] = True  # a special token may be spelled like a byte, which text needs
-        return Encoder(_MODES[self.encoder], merges, build_trie(values, offsets, is_text))
+        is_text = np.ones(len(self.vocab), dtype=bool)
+        is_text[[self.vocab[special] for special in self.special_tokens]] = False
+        is_text[merges.results] = True  # and so may what merges make, whatever else it is
+        is_text[merges.byte_ids[merges.byte_ids >= 0]] = True  # a special token may be spelled like a byte, which text needs
+        return Encoder(_MODES[self.encoder], merges, build_trie(merges.token_values, merges.token_offsets, is_text))
 
     @functools.cached_property
     def _caches(self) -> threading.local:
@@ -161,7 +180,8 @@ class Tokenizer:
 
         Threads may call it at the same time: each has a word cache of its own, of at most 100 MB. Beyond it and the result
         the memory is that of a slice: 8 MB or one document, which may be copied once. A long word needs 4 bytes more for
-        each of its ids (``fewest``: of its bytes).
+        each of its ids (``fewest``: of its bytes); of a vocabulary with superwords a long chunk, such as a line, needs about
+        16 bytes more for each of its bytes.
 
         Raises
         ------
@@ -186,7 +206,10 @@ class Tokenizer:
                 ended = doc_stops[doc - first_doc : next_doc - first_doc]
                 cache = self._cache
                 self._caches.words = None  # should the kernel raise
-                some = encode_words(rows.values, start, stops, ended, self._encoder, cache, some_ids, sizes)
+                if self._superwords is None:
+                    some = encode_words(rows.values, start, stops, ended, self._encoder, cache, some_ids, sizes)
+                else:
+                    some = self._superwords.encode(rows.values, start, stops, ended, cache, some_ids, sizes)
                 self._caches.words = cache
                 sizes += size
                 if size + some > len(ids):  # one id in three bytes is more than most text needs
@@ -201,11 +224,23 @@ class Tokenizer:
 
     def num_unknown_bytes(self, texts: Texts) -> int:
         """How many bytes of the texts have no id, so that encoding leaves them out (``initial_alphabet: seen``)."""
-        is_unknown = self._encoder.merges.byte_ids < 0
+        is_unknown = self._merge_tables.byte_ids < 0
         if not is_unknown.any():
             return 0
         rows = rows_of(normalize(_as_array(texts), self.normalizer))
         return int(is_unknown[rows.values[: rows.num_bytes]].sum())
+
+    def merges_met(self, texts: Texts) -> NDArray[np.bool_]:
+        """Of each merge, whether its pair ever stands side by side while words are merged: ``[shape=(n,), dtype=bool]``.
+
+        That is, when all merges before some rank are done, and none from there on. Slow: a heap for each word.
+        """
+        met = np.zeros(len(self.merges), dtype=np.bool_)
+        for piece in iter_slices(_as_array(texts), ENCODE_BYTES):
+            rows = rows_of(normalize(piece, self.normalizer))
+            for start, stops in self.pretokenizer.iter_words(rows):
+                mark_met(rows.values, start, stops, self._merge_tables, met)
+        return met
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text.
@@ -279,7 +314,8 @@ class Tokenizer:
         return {
             "format_version": 1,
             "tokenmill_version": __version__,
-            "kind": "bpe",
+            "kind": self.options.get("kind", "bpe"),
+            **({"stage": self.options["stage"]} if "stage" in self.options else {}),
             "vocab_size": self.vocab_size,
             "num_merges": len(self.merges),
             "special_tokens": {token: self.vocab[token] for token in self.special_tokens},

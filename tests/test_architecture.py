@@ -20,6 +20,7 @@ LAYERS = [
     ["pipeline.jobs"],
     ["pipeline.stages", "pipeline.trainers", "pipeline.exports", "pipeline.storage"],
     ["pipeline.tokenizer"],
+    ["pipeline.superwords"],
     ["pipeline.spec"],
     ["pipeline.pretokenizer", "pipeline.normalizer"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],

@@ -15,7 +15,7 @@ from pipeline import pretokenizer
 from pipeline.arrow import rows_of
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.kernels.split import SPAN
-from pipeline.pretokenizer import DIGITS, GPT2_REGEX, PRESETS, Pretokenizer
+from pipeline.pretokenizer import DIGITS, GPT2_REGEX, PRESETS, RECIPES, Pretokenizer
 from tests import reference, strategies
 
 LOOKBEHIND = r"(?<=a)b|\s+|\w"
@@ -100,6 +100,7 @@ def test_digits(preset: str, digits: str, words: list[str]) -> None:
         ("gpt4o", ["I'm", " ", "123", "45", ",", " John'S", "\n\n", " "]),
         ("llama3", ["I", "'m", " ", "123", "45", ",", " John", "'S", "\n\n", " "]),
         ("qwen2", ["I", "'m", " ", *"12345", ",", " John", "'S", "\n\n", " "]),
+        ("superbpe", ["I", "'m", " ", "123", "45", ",", " John", "'S", "\n\n", " "]),
         ("whitespace", ["I'm", " 12345,", " John'S", "\n\n "]),
         ("none", ["I'm 12345, John'S\n\n "]),
     ],
@@ -172,3 +173,28 @@ def test_no_pretokenizer_is_refused() -> None:
 def test_a_regex_the_engine_refuses_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match=r"pretokenizer\.regex is '\(a'"):
         Pretokenizer.custom("(a")
+
+
+def test_a_word_of_a_megabyte_whose_regex_has_a_lookahead_is_no_square() -> None:
+    """With the square of its length this would take hours."""
+    cutter = Pretokenizer(RECIPES["paper"][1])
+    text = "no digit in here " * 60_000 + "1234567" + " but there" * 50_000
+    assert [len(word) for word in words_of(cutter, [text])] == [1_020_000, 1, 3, 3, 500_000]
+
+
+def test_the_recipes_of_superbpe_are_those_of_its_authors() -> None:
+    """Written out here once more, from the paper's code and from their scripts since November 2025."""
+    first, second = RECIPES["recommended"]
+    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    assert first == (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{upper}*{lower}+|[^\r\n\p{{L}}\p{{N}}]?{upper}+{lower}*"
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    )
+    assert second == (r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)",)
+
+
+@given(st.text("ab 1234567890,.\n²½Ⅷ٣", max_size=60))
+def test_the_recipe_of_the_paper_cuts_as_its_own_regexes(text: str) -> None:
+    for stage, words in enumerate((r"| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", "")):
+        expected = reference.split(text, (r"\p{N}+", rf"(?=(\d{{3}})+(?!\d)){words}"))
+        assert [word.decode() for word in words_of(Pretokenizer(RECIPES["paper"][stage]), [text])] == expected

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels._llvm import LANES, PREFIXES, leading_zeros, least_lane, prefix_mask, trailing_zeros
+from pipeline.kernels._llvm import LANES, PREFIXES, leading_zeros, least_lane, prefetch, prefix_mask, trailing_zeros
 
 SCAN_SYMBOLS = 48
 TOGETHER = 8
@@ -64,26 +64,35 @@ def _pair_slot(key, pairs):
 
 
 @njit
-def pair_table(left, right):
-    """The ``pairs`` of ``MergeTables`` for merges by rank. A pair given twice keeps its later rank, as in ``tokenizers``."""
+def pair_table(left, right, ranks):
+    """The ``pairs`` of ``MergeTables``, for merges and their ranks.
+
+    A pair given twice keeps the rank that is given later, as in ``tokenizers``.
+    """
     one = np.uint64(1)
     capacity = 16
     while capacity < 2 * len(left):
         capacity *= 2
     mask = np.uint64(capacity - 1)
     pairs = np.zeros(capacity + PREFIXES, dtype=np.uint64)
-    for rank in range(len(left)):
-        key = np.uint64(left[rank]) << _ID_BITS | np.uint64(right[rank])
+    for i in range(len(left)):
+        key = np.uint64(left[i]) << _ID_BITS | np.uint64(right[i])
         slot = _pair_slot(key, pairs)
         while pairs[slot] != 0 and pairs[slot] >> _RANK_BITS != key:
             slot = (slot + one) & mask
-        pairs[slot] = key << _RANK_BITS | np.uint64(rank + 1)
+        pairs[slot] = key << _RANK_BITS | np.uint64(ranks[i] + 1)
     pairs[capacity:] = pairs[:PREFIXES]
     return pairs
 
 
 @leaf
-def _find_rank(pairs, left, right):
+def fetch_rank(pairs, left, right):
+    """Start loading the place of a pair."""
+    prefetch(pairs, np.uintp(_pair_slot(np.uint64(left) << _ID_BITS | np.uint64(right), pairs)))
+
+
+@leaf
+def find_rank(pairs, left, right):
     """The rank of a pair, or ``NO_RANK``."""
     key = np.uint64(left) << _ID_BITS | np.uint64(right)
     slot = np.uintp(_pair_slot(key, pairs))
@@ -105,7 +114,7 @@ def ranks_of_bytes(pairs, byte_ids):
     for first in range(256):
         for second in range(256):
             if byte_ids[first] >= 0 and byte_ids[second] >= 0:
-                result[first << 8 | second] = _find_rank(pairs, byte_ids[first], byte_ids[second])
+                result[first << 8 | second] = find_rank(pairs, byte_ids[first], byte_ids[second])
     return result
 
 
@@ -140,12 +149,13 @@ def new_scratch():
 
 
 @leaf
-def _key(rank, at):
+def key_of(rank, at):
+    """What a pair is merged by: its rank, then its place."""
     return np.uint32(np.uint32(rank) << _AT_BITS | np.uint32(at))
 
 
 @leaf
-def _ready(scratch, row, size):
+def ready(scratch, row, size):
     """The symbols and keys of a word are in place."""
     scratch.keys[row * LANES] = _NO_KEY
     scratch.tokens[row * LANES + size + 1] = _NOBODY
@@ -154,7 +164,7 @@ def _ready(scratch, row, size):
 
 
 @leaf
-def _merge_once(tokens, keys, alive, row, pairs, results):
+def merge_once(tokens, keys, alive, row, pairs, results):
     """One merge of the word in a row; False if there is none left. A merge moves no symbol but the two."""
     one = np.uint64(1)
     base = np.uintp(row * LANES)
@@ -172,13 +182,13 @@ def _merge_once(tokens, keys, alive, row, pairs, results):
     token = results[lowest >> _AT_BITS]
     tokens[base + at] = token
     keys[base + gone] = _NO_KEY
-    keys[base + before] = _key(_find_rank(pairs, tokens[base + before], token), before)
-    keys[base + at] = _key(_find_rank(pairs, token, tokens[base + after]), at)
+    keys[base + before] = key_of(find_rank(pairs, tokens[base + before], token), before)
+    keys[base + at] = key_of(find_rank(pairs, token, tokens[base + after]), at)
     return True
 
 
 @leaf
-def _take(scratch, row, ids, num_ids):
+def take(scratch, row, ids, num_ids):
     """Append to ``ids[:num_ids]`` the symbols left in a row; returns the new number."""
     one = np.uint64(1)
     left = scratch.alive[row] & ~(one << np.uint64(scratch.sizes[row] + 1))
@@ -204,11 +214,11 @@ def _spell(text, start, stop, tables, scratch, row):
         byte = np.uintp(text[at])
         token = byte_ids[byte]
         if token >= 0:
-            keys[base + size] = _key(byte_pairs[last << np.uintp(8) | byte], size)
+            keys[base + size] = key_of(byte_pairs[last << np.uintp(8) | byte], size)
             size += 1
             tokens[base + size] = token
             last = byte
-    _ready(scratch, row, size)
+    ready(scratch, row, size)
 
 
 @leaf
@@ -245,11 +255,11 @@ def merge_short_words(text, starts, stops, num_words, tables, scratch, ids, size
         turn = 0
         while turn < num_rows:
             row = rows[turn]
-            if _merge_once(tokens, keys, alive, row, pairs, results):
+            if merge_once(tokens, keys, alive, row, pairs, results):
                 turn += 1
                 continue
             word = scratch.words[row]
-            sizes[word] = _take(scratch, row, ids[word], 0)
+            sizes[word] = take(scratch, row, ids[word], 0)
             if next_word < num_words:
                 scratch.words[row] = next_word
                 _spell(text, starts[next_word], stops[next_word], tables, scratch, row)
@@ -260,14 +270,14 @@ def merge_short_words(text, starts, stops, num_words, tables, scratch, ids, size
 
 
 @njit
-def _merge_long(ids, size, pairs, results):
+def merge_long(ids, size, pairs, results):
     """Merge ``ids[:size]`` in place with a linked list and a heap of ``(rank, position)``; returns the new size."""
     previous = np.arange(-1, size - 1, dtype=np.int32)
     following = np.arange(1, size + 1, dtype=np.int32)
     heap = np.empty((2 * size + 2, 2), dtype=np.int64)
     heap_size = 0
     for i in range(size - 1):
-        found = _find_rank(pairs, ids[i], ids[i + 1])
+        found = find_rank(pairs, ids[i], ids[i + 1])
         if found != NO_RANK:
             heap_size = _push(heap, heap_size, found, i)
     while heap_size > 0:
@@ -276,7 +286,7 @@ def _merge_long(ids, size, pairs, results):
         heap_size = _pop(heap, heap_size)
         after = following[at]
         # Stale if the symbol here was merged away or changed, or its neighbour did: the pair is another one now.
-        if ids[at] < 0 or after >= size or _find_rank(pairs, ids[at], ids[after]) != found:
+        if ids[at] < 0 or after >= size or find_rank(pairs, ids[at], ids[after]) != found:
             continue
         ids[at] = results[found]
         ids[after] = -1
@@ -284,12 +294,12 @@ def _merge_long(ids, size, pairs, results):
         following[at] = after
         if after < size:
             previous[after] = at
-            found = _find_rank(pairs, ids[at], ids[after])
+            found = find_rank(pairs, ids[at], ids[after])
             if found != NO_RANK:
                 heap_size = _push(heap, heap_size, found, at)
         before = previous[at]
         if before >= 0:
-            found = _find_rank(pairs, ids[before], ids[at])
+            found = find_rank(pairs, ids[before], ids[at])
             if found != NO_RANK:
                 heap_size = _push(heap, heap_size, found, before)
     kept = 0
@@ -341,28 +351,28 @@ def _pop(heap, size):
 
 
 @leaf
-def _merge_row(scratch, pairs, results):
+def merge_row(scratch, pairs, results):
     """All merges of the word in the first row."""
-    while _merge_once(scratch.tokens, scratch.keys, scratch.alive, 0, pairs, results):
+    while merge_once(scratch.tokens, scratch.keys, scratch.alive, 0, pairs, results):
         pass
 
 
 @njit
-def _merge(ids, size, pairs, results, scratch):
+def merge_some(ids, size, pairs, results, scratch):
     """Merge ``ids[:size]`` in place; returns the new size."""
     if size > SCAN_SYMBOLS:
-        return _merge_long(ids, size, pairs, results)
+        return merge_long(ids, size, pairs, results)
     for i in range(size):
         scratch.tokens[i + 1] = ids[i]
         if i > 0:
-            scratch.keys[i] = _key(_find_rank(pairs, ids[i - 1], ids[i]), i)
-    _ready(scratch, 0, size)
-    _merge_row(scratch, pairs, results)
-    return _take(scratch, 0, ids, 0)
+            scratch.keys[i] = key_of(find_rank(pairs, ids[i - 1], ids[i]), i)
+    ready(scratch, 0, size)
+    merge_row(scratch, pairs, results)
+    return take(scratch, 0, ids, 0)
 
 
 @leaf
-def _spell_into(tables, tokens, start, stop, buffer, size):
+def spell_into(tables, tokens, start, stop, buffer, size):
     """Byte ids of ``tokens[start:stop]`` appended to ``buffer``; returns its new size."""
     for i in range(start, stop):
         for at in range(tables.token_offsets[tokens[i]], tables.token_offsets[tokens[i] + 1]):
@@ -372,7 +382,7 @@ def _spell_into(tables, tokens, start, stop, buffer, size):
 
 
 @njit
-def _join(tables, ids, seam, size, scratch):
+def join_at(tables, ids, seam, size, scratch):
     """Make ``ids[:size]`` exact where ``ids[:seam]`` and ``ids[seam:size]`` each are; returns the new size."""
     reach = 1
     while 0 < seam < size:
@@ -382,8 +392,8 @@ def _join(tables, ids, seam, size, scratch):
         for i in range(start, stop):
             num_bytes += tables.token_offsets[ids[i] + 1] - tables.token_offsets[ids[i]]
         buffer = np.empty(num_bytes, dtype=np.int32)
-        _spell_into(tables, ids, start, stop, buffer, 0)
-        joined = _merge(buffer, num_bytes, tables.pairs, tables.results, scratch)
+        spell_into(tables, ids, start, stop, buffer, 0)
+        joined = merge_some(buffer, num_bytes, tables.pairs, tables.results, scratch)
         # The outermost tokens must have come out as they were (or be the word's own ends): then the seams beside them hold.
         left_holds = start == 0 or buffer[0] == ids[start]
         right_holds = stop == size or buffer[joined - 1] == ids[stop - 1]
@@ -430,7 +440,78 @@ def merge_word(text, start, stop, tables, ids, size, scratch):
     for at in range(start, stop, SCAN_SYMBOLS):
         seam = num_ids
         _spell(text, at, min(at + SCAN_SYMBOLS, stop), tables, scratch, 0)
-        _merge_row(scratch, tables.pairs, tables.results)
-        num_ids = _take(scratch, 0, word, num_ids)
-        num_ids = _join(tables, word, seam, num_ids, scratch)
+        merge_row(scratch, tables.pairs, tables.results)
+        num_ids = take(scratch, 0, word, num_ids)
+        num_ids = join_at(tables, word, seam, num_ids, scratch)
     return size + num_ids
+
+
+@njit
+def mark_met(text, start, stops, tables, met):
+    """Mark the merges whose pairs stand side by side at any time while words are merged, rank by rank.
+
+    Parameters
+    ----------
+    text, start, stops
+        Words, as of ``encode_words``.
+    tables
+        The vocabulary.
+    met
+        Made true where they do, and left alone elsewhere. ``[shape=(n_merges,), dtype=bool]``
+    """
+    for stop in stops:
+        ids = np.empty(stop - start, dtype=np.int32)
+        size = 0
+        for at in range(start, stop):
+            if tables.byte_ids[text[at]] >= 0:
+                ids[size] = tables.byte_ids[text[at]]
+                size += 1
+        _mark_in_word(ids, size, tables.pairs, tables.results, met)
+        start = stop
+
+
+@njit
+def _mark_in_word(ids, size, pairs, results, met):
+    """As ``merge_long``; pairs are looked at when all merges of a rank are done."""
+    previous = np.arange(-1, size - 1)
+    following = np.arange(1, size + 1)
+    heap = np.empty((2 * size + 2, 2), dtype=np.int64)
+    heap_size = 0
+    changed = np.empty(2 * size + 2, dtype=np.int64)  # places whose pair is another one since the last rank
+    num_changed = 0
+    for at in range(size):
+        changed[num_changed] = at
+        num_changed += 1
+        found = find_rank(pairs, ids[at], ids[at + 1]) if at + 1 < size else NO_RANK
+        if found != NO_RANK:
+            heap_size = _push(heap, heap_size, found, at)
+    rank = np.int64(-1)
+    while num_changed > 0 or heap_size > 0:
+        if heap_size == 0 or heap[0, 0] != rank:
+            for at in changed[:num_changed]:
+                if ids[at] >= 0 and following[at] < size:
+                    found = find_rank(pairs, ids[at], ids[following[at]])
+                    if found != NO_RANK:
+                        met[found] = True
+            num_changed = 0
+            if heap_size == 0:
+                break
+        rank = heap[0, 0]
+        at = heap[0, 1]
+        heap_size = _pop(heap, heap_size)
+        after = following[at]
+        if ids[at] < 0 or after >= size or find_rank(pairs, ids[at], ids[after]) != rank:
+            continue
+        ids[at] = results[rank]
+        ids[after] = -1
+        following[at] = following[after]
+        if following[at] < size:
+            previous[following[at]] = at
+        for place in (at, previous[at]):
+            if place >= 0:
+                changed[num_changed] = place
+                num_changed += 1
+                if following[place] < size:
+                    found = find_rank(pairs, ids[place], ids[following[place]])
+                    if found != NO_RANK:
+                        heap_size = _push(heap, heap_size, found, place)

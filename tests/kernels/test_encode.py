@@ -42,7 +42,7 @@ def tokens_of(merges: Merges) -> list[bytes]:
 def encoder_of(merges: Merges, mode: int = MERGE) -> Encoder:
     tokens = tokens_of(merges)
     byte_ids = np.append(np.arange(255, dtype=np.int32), np.int32(-1))
-    pairs = pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+    pairs = pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy(), np.arange(len(merges)))
     values = np.frombuffer(b"".join(tokens), dtype=np.uint8)
     offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
     results = np.arange(255, len(tokens), dtype=np.int32)

@@ -18,6 +18,8 @@ from pipeline.kernels.ranks import (
     SCAN_SYMBOLS,
     TOGETHER,
     MergeTables,
+    find_rank,
+    merge_long,
     merge_short_words,
     merge_word,
     new_scratch,
@@ -37,7 +39,7 @@ def plain(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pairs_of(merges: Merges) -> Any:
-    return pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy())
+    return pair_table(*np.array(merges, dtype=np.int64).reshape(-1, 2).T.copy(), np.arange(len(merges)))
 
 
 def tables_of(merges: Merges) -> MergeTables:
@@ -93,7 +95,7 @@ def test_ranks_are_found_and_nothing_else(merges: Merges, others: Merges) -> Non
     pairs = pairs_of(merges)
     expected = {pair: rank for rank, pair in enumerate(merges)}
     for left, right in [*merges, *others, *((b, a) for a, b in merges)]:
-        assert ranks._find_rank(pairs, left, right) == expected.get((left, right), NO_RANK)
+        assert find_rank(pairs, left, right) == expected.get((left, right), NO_RANK)
 
 
 def test_as_many_merges_as_there_may_be() -> None:
@@ -101,10 +103,10 @@ def test_as_many_merges_as_there_may_be() -> None:
     count = MOST_IDS if hasattr(pair_table, "py_func") else 3_000
     left = np.arange(MOST_IDS - count, MOST_IDS, dtype=np.int64)
     right = left[::-1].copy()
-    pairs = pair_table(left, right)
+    pairs = pair_table(left, right, np.arange(len(left)))
     for rank in (0, 1, count // 2, count - 1):
-        assert ranks._find_rank(pairs, left[rank], right[rank]) == rank
-    assert ranks._find_rank(pairs, left[0], left[0]) == NO_RANK
+        assert find_rank(pairs, left[rank], right[rank]) == rank
+    assert find_rank(pairs, left[0], left[0]) == NO_RANK
 
 
 @given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2))), st.sets(st.sampled_from(ALPHABET)))
@@ -153,7 +155,7 @@ def test_words_that_take_turns(merges: Merges, words: list[bytes]) -> None:
 def test_the_heap_gives_what_the_scan_gives(merges: Merges, word: bytes) -> None:
     tables = tables_of(merges)
     ids = np.array(ids_of(word), dtype=np.int32)
-    size = ranks._merge_long(ids, len(ids), tables.pairs, tables.results)
+    size = merge_long(ids, len(ids), tables.pairs, tables.results)
     assert ids[:size].tolist() == expected_ids(word, merges)
 
 
