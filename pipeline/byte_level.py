@@ -12,6 +12,8 @@ _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 CHAR_OF_BYTE = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + n) for n, byte in enumerate(_OTHERS)}
 BYTE_OF_CHAR = {char: byte for byte, char in CHAR_OF_BYTE.items()}
 
+BLANK = CHAR_OF_BYTE[ord(" ")]
+
 ALPHABET = tuple(byte for _, byte in sorted((char, byte) for byte, char in CHAR_OF_BYTE.items()))
 """All 256 bytes in the order of their characters."""
 

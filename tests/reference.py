@@ -123,6 +123,86 @@ def train_bpe(
     return vocab, merges, merge_counts
 
 
+def is_vetoed(chars: str, max_words: int, forbidden: Sequence[str]) -> bool:
+    """Whether a token, in byte-level characters, has too many words or a forbidden text in it."""
+    num_words = len([word for word in chars.split("Ġ") if word])
+    return 0 < max_words < num_words or any(text in chars for text in forbidden)
+
+
+def train_sequences(
+    sequences: Mapping[tuple[int, ...], int],
+    spellings: Sequence[str],
+    vocab_size: int,
+    *,
+    min_count: int = 1,
+    max_token_length: int | None = None,
+    max_words: int = 0,
+    forbidden: Sequence[str] = (),
+) -> tuple[dict[str, int], list[tuple[str, str]], list[int]]:
+    """Merges of sequences of ids, counting every pair anew; ids of several characters are made by merges, earlier ones."""
+    spellings = list(spellings)
+    words = [(list(sequence), count) for sequence, count in sequences.items()]
+    made = {token_id for token_id, chars in enumerate(spellings) if len(chars) > 1}
+    merges, merge_counts = [], []
+
+    def is_allowed(pair: Pair) -> bool:
+        chars = spellings[pair[0]] + spellings[pair[1]]
+        if is_vetoed(chars, max_words, forbidden):
+            return False
+        return max_token_length is None or not made & set(pair) or len(chars) < max_token_length
+
+    while len(spellings) < vocab_size:
+        pairs = {pair for ids, _ in words for pair in itertools.pairwise(ids)}
+        found = best_pair(words, {pair: is_allowed(pair) for pair in pairs})
+        if found is None or found[1] < max(min_count, 1):
+            break
+        pair, count = found
+        chars = spellings[pair[0]] + spellings[pair[1]]
+        if chars not in spellings:
+            spellings.append(chars)
+        new = spellings.index(chars)
+        made.add(new)
+        merges.append((spellings[pair[0]], spellings[pair[1]]))
+        merge_counts.append(count)
+        words = [(merge_all(ids, pair, new), count) for ids, count in words]
+    return {chars: token_id for token_id, chars in enumerate(spellings)}, merges, merge_counts
+
+
+def extend_merges(
+    units: Mapping[bytes, int],
+    merges_txt: Sequence[str],
+    num_lines: int,
+    vocab_size: int,
+    *,
+    max_words: int = 4,
+    forbidden: Sequence[str] = (":Ġ",),
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The second stage of the original SuperBPE, step by step.
+
+    ``merges_txt``: the file of the first stage, its version in the first line; the first ``num_lines`` of it are taken, and
+    their first is skipped. Vocabulary and merges of both stages.
+    """
+    inherited = [tuple(line.split(" ")) for line in merges_txt[:num_lines][1:]]
+    vocab = {char: number for number, char in enumerate(sorted({CHAR_OF_BYTE[byte] for unit in units for byte in unit}))}
+    words = [([vocab[CHAR_OF_BYTE[byte]] for byte in unit], count) for unit, count in units.items()]
+    merges = []
+    queue = {pair for ids, _ in words for pair in itertools.pairwise(ids)}
+    for left, right in inherited:
+        if left not in vocab or right not in vocab or (vocab[left], vocab[right]) not in queue:
+            continue
+        pair = vocab[left], vocab[right]
+        new = vocab.setdefault(left + right, len(vocab))
+        merges.append((left, right))
+        words = [(merge_all(ids, pair, new), count) for ids, count in words]
+        queue.remove(pair)
+        queue |= {pair for ids, _ in words for pair in itertools.pairwise(ids)}
+    sequences: dict[tuple[int, ...], int] = {}
+    for ids, count in words:
+        sequences[tuple(ids)] = sequences.get(tuple(ids), 0) + count
+    vocab, more, _ = train_sequences(sequences, list(vocab), vocab_size, max_words=max_words, forbidden=forbidden)
+    return vocab, merges + more
+
+
 def encode(ids: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
     """Merge the pair of lowest rank, leftmost first, until none is left. ``merges``: pair to (rank, id)."""
     out = list(ids)

@@ -100,11 +100,20 @@ class Tokens(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """``vocab_size``, ``min_count`` and ``max_length`` as in ``learn_merges``."""
+    """What may be merged.
+
+    ``vocab_size``, ``min_count`` and ``max_length`` as in ``learn_merges``. Vetoes, on what a merge would spell: more than
+    ``max_words`` words (0: any number), which stand between ``blank`` characters, or one of the forbidden texts inside:
+    ``forbidden_values [dtype=uint32]``, ``forbidden_offsets [shape=(n + 1,), dtype=int64]``.
+    """
 
     vocab_size: int
     min_count: int
     max_length: int
+    max_words: int
+    blank: int
+    forbidden_values: NDArray[np.uint32]
+    forbidden_offsets: NDArray[np.int64]
 
 
 @leaf
@@ -246,41 +255,66 @@ def _may_merge(tokens, left, right, max_length):
 
 
 @njit
-def gather_pairs(left, right, weights, tokens, limits):
-    """``Pairs`` of those pairs that are frequent enough, from what all partitions found, one behind the other."""
-    totals = new_index(len(left))
-    for i in range(len(left)):
-        key = pair_key(left[i], right[i])
-        place = find_key(totals, key)
-        if place == NO_PLACE:
-            place = put_key(totals, key)
-            totals[place] = 0
-        totals[place] += np.uint64(weights[i])
-        tokens.in_text[left[i]] = True
-        tokens.in_text[right[i]] = True
-    kept_left = np.empty(1024, dtype=np.int32)
-    kept_right = np.empty(1024, dtype=np.int32)
-    heap_counts = np.empty(1024, dtype=np.int64)
-    heap_pairs = np.empty(1024, dtype=np.int32)
-    index = new_index(1024)
+def _is_vetoed(tokens, left, right, limits):
+    """Whether what a pair spells may be no token."""
+    num_forbidden = len(limits.forbidden_offsets) - 1
+    if limits.max_words == 0 and num_forbidden == 0:
+        return False
+    chars = np.concatenate((_spelling(left, tokens), _spelling(right, tokens)))
+    num_words = 0
+    for i in range(len(chars)):
+        num_words += chars[i] != limits.blank and (i == 0 or chars[i - 1] == limits.blank)
+    if 0 < limits.max_words < num_words:
+        return True
+    for text in range(num_forbidden):
+        first = limits.forbidden_offsets[text]
+        length = limits.forbidden_offsets[text + 1] - first
+        for at in range(len(chars) - length + 1):
+            same = np.int64(0)
+            while same < length and chars[at + same] == limits.forbidden_values[first + same]:
+                same += 1
+            if same == length:
+                return True
+    return False
+
+
+@njit
+def sum_pairs(left, right, weights):
+    """Each pair once, with its whole weight, from what several partitions found, one behind the other."""
+    index = new_index(len(left))
     size = 0
     for i in range(len(left)):
         key = pair_key(left[i], right[i])
-        count = np.int64(totals[find_key(totals, key)])
-        if count < limits.min_count or not _may_merge(tokens, left[i], right[i], limits.max_length):
+        place = find_key(index, key)
+        if place == NO_PLACE:
+            index[put_key(index, key)] = np.uint64(size)
+            left[size] = left[i]
+            right[size] = right[i]
+            weights[size] = weights[i]
+            size += 1
+        else:
+            weights[np.int64(index[place])] += weights[i]
+    return left[:size].copy(), right[:size].copy(), weights[:size].copy()
+
+
+@njit
+def gather_pairs(left, right, weights, tokens, limits):
+    """``Pairs`` of those that may be merged; each pair is given once."""
+    num = len(left)
+    kept_left = np.empty(num + 1, dtype=np.int32)
+    kept_right = np.empty(num + 1, dtype=np.int32)
+    heap_counts = np.empty(num + 1, dtype=np.int64)
+    heap_pairs = np.empty(num + 1, dtype=np.int32)
+    index = new_index(num + 1)
+    size = 0
+    for i in range(num):
+        if weights[i] < limits.min_count or not _may_merge(tokens, left[i], right[i], limits.max_length):
             continue
-        if find_key(index, key) != NO_PLACE:
-            continue
-        index = with_room(index, size, 1)
-        kept_left = grown(kept_left, size, 1)
-        kept_right = grown(kept_right, size, 1)
-        heap_counts = grown(heap_counts, size, 1)
-        heap_pairs = grown(heap_pairs, size, 1)
         kept_left[size] = left[i]
         kept_right[size] = right[i]
-        heap_counts[size] = count
+        heap_counts[size] = weights[i]
         heap_pairs[size] = size
-        index[put_key(index, key)] = np.uint64(count)
+        index[put_key(index, pair_key(left[i], right[i]))] = np.uint64(weights[i])
         size += 1
         sift_up(heap_counts, heap_pairs, size - 1, kept_left, kept_right)
     return Pairs(kept_left, kept_right, heap_counts, heap_pairs, index, np.array([size, size], dtype=np.int64))
@@ -335,7 +369,7 @@ def propose(pairs, tokens, limits, most):
     (members, results, places)
         Pair numbers and the ids they are to make, ``[shape=(k,), dtype=int32]``; where each id was put into the index of
         tokens, ``[shape=(k,), dtype=int64]``. A merge that makes a token of the text once more is proposed alone. Nothing is
-        proposed when the vocabulary is full or no pair is frequent enough.
+        proposed when the vocabulary is full or no pair is frequent enough. What is vetoed leaves the heap: it stays so.
     """
     members = np.empty(most, dtype=np.int32)
     results = np.empty(most, dtype=np.int32)
@@ -343,6 +377,9 @@ def propose(pairs, tokens, limits, most):
     size = 0
     while size < most and tokens.num_ids[0] < limits.vocab_size and _refresh_top(pairs, limits.min_count):
         pair = pairs.heap_pairs[0]
+        if _is_vetoed(tokens, pairs.left[pair], pairs.right[pair], limits):
+            _drop_top(pairs)
+            continue
         new, place = _made_of(tokens, pairs.left[pair], pairs.right[pair])
         if place == NO_PLACE and size > 0 and (tokens.in_text[new] or (results[:size] == new).any()):
             break

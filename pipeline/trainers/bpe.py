@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,18 @@ from pipeline.kernels.merges import learn_merges
 MAX_SYMBOLS = 2**31 - 2
 
 
+class Vetoes(NamedTuple):
+    """What no merge may make: tokens of more than ``max_words`` words (0: any number), which stand between blanks, or with
+    one of the texts ``forbidden`` in them, spelled in byte-level characters. A merge that is vetoed once is vetoed for ever.
+    """
+
+    max_words: int = 0
+    forbidden: tuple[str, ...] = ()
+
+
+NO_VETOES = Vetoes()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BpeOptions:
     """How to train; see ``spec.TokenizerSpec`` for the words."""
@@ -34,6 +46,7 @@ class BpeOptions:
     max_token_length: int | None = None
     initial_alphabet: Literal["bytes", "seen"] = "bytes"
     special_tokens: tuple[str, ...] = ()
+    vetoes: Vetoes = NO_VETOES
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     counts
         Occurrences of each word in the corpus. ``[shape=(n_words,), dtype=int64]``
     options
-        Vocabulary size and the like.
+        Vocabulary size and the like; no vetoes, which only ``train_partitioned`` knows.
 
     Raises
     ------
@@ -66,6 +79,7 @@ def train_bpe(words: Rows, counts: NDArray[np.int64], options: BpeOptions) -> Tr
     --------
     Words ``ab`` (3 times) and ``abc`` (once): ``(a, b)`` is merged with count 4, then ``(ab, c)`` with count 1.
     """
+    assert options.vetoes == NO_VETOES
     check_symbols(words.num_bytes + len(counts) + 1)
     vocab, byte_ids = initial_vocabulary(seen_bytes(words.values[: words.num_bytes]), options)
     byte_of = np.full(len(vocab), -1, dtype=np.int64)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrow import Rows
-from pipeline.byte_level import CHAR_OF_BYTE
+from pipeline.byte_level import BLANK, CHAR_OF_BYTE
 from pipeline.errors import DataError
 from pipeline.kernels.cells import seen_bytes, words_to_cells
 from pipeline.kernels.keys import hash_rows
@@ -57,13 +57,16 @@ from pipeline.kernels.rounds import (
     hash_spellings,
     propose,
     review,
+    sum_pairs,
 )
-from pipeline.trainers.bpe import BpeOptions, TrainedBpe, check_symbols, initial_vocabulary, spell_merges
+from pipeline.trainers.bpe import NO_VETOES, BpeOptions, TrainedBpe, check_symbols, initial_vocabulary, spell_merges
 
 FIRST_MEMBERS = 8
 """Members of the first round."""
 
 MOST_MEMBERS = 1024
+
+_LEAST_PAIRS = 1 << 12
 
 
 class Words(NamedTuple):
@@ -158,8 +161,8 @@ _NO_MEMBERS = Members(_NONE, _NONE, _NONE, _NONE)
 class Partition:
     """Some of the words, and the text that is made of them merge by merge.
 
-    Calls come in this order: ``start``, ``track``, then any number of ``step``; ``merge_again`` takes the place of a step,
-    and a ``track`` follows it.
+    Calls come in this order: ``start``, ``track``, then any number of ``step``; ``merge_again`` or ``recount`` take the
+    place of a step, and a ``track`` follows.
     """
 
     def __init__(self, words: Words) -> None:
@@ -266,6 +269,12 @@ class Partition:
         neighbours, self._merged, self._merged_offsets = apply_members(self._text, self._lists, self._members)
         return neighbours
 
+    def recount(self, settled: Settled) -> PairCounts:
+        """End the round before; returns all pairs. A ``track`` follows."""
+        self._settle(settled)
+        self._text = self._text._replace(cells=compact(self._text.cells, self._text.spans))
+        return self._count()
+
     def merge_again(self, settled: Settled, left: int, right: int, result: int) -> PairCounts:
         """End the round before, and apply a merge that makes a token which the text holds already; returns all pairs."""
         self._settle(settled)
@@ -312,6 +321,17 @@ def divide_words(words: Words, num_partitions: int) -> list[Words]:
         part_symbols, part_offsets = gather_ranges(symbols, offsets[rows], offsets[rows + 1])
         parts.append(Words(part_symbols, part_offsets, counts[rows]))
     return parts
+
+
+def concat_words(parts: Sequence[Words]) -> Words:
+    """All words of several, one part after the other."""
+    starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    return Words(
+        np.concatenate([part.symbols for part in parts]),
+        np.concatenate([*offsets, starts[-1:]]),
+        np.concatenate([part.counts for part in parts]),
+    )
 
 
 def words_of(rows: Rows, counts: NDArray[np.int64]) -> Words:
@@ -387,13 +407,16 @@ class _Coordinator:
         self._log = _Log()
         self.statistics = Statistics(0, 0, 0, 0, 0, 0)
 
-    def know_tokens(self, spellings: Sequence[str], symbols: Symbols, num_ids: int) -> None:
-        """What the ids are before the first merge, what the symbols of words are, and how many ids there can ever be."""
+    def know_tokens(self, spellings: Sequence[str], are_made: NDArray[np.bool_], symbols: Symbols, num_ids: int) -> None:
+        """What the ids are before the first merge, which of them earlier merges have made, what the symbols of words are,
+        and how many ids there can ever be.
+        """
         self._symbols = symbols
         self._num_ids = num_ids
         self._totals = np.zeros(num_ids, dtype=np.int64)
         self._aliases = np.tile(np.arange(num_ids, dtype=np.int32), (2, 1))
         self._tokens = _new_tokens(spellings, num_ids)
+        self._tokens.is_made[: len(spellings)] = are_made
 
     @property
     def log(self) -> MergeLog:
@@ -428,13 +451,17 @@ class _Coordinator:
             calls = [("start", self._start), ("track", self._tracked), ("step", (_NOTHING_SETTLED, arguments[1]))]
         elif method == "track":
             calls = [("start", self._start), ("track", arguments)]
-        elif method == "merge_again":  # and so is this merge
+        elif method in ("merge_again", "recount"):  # and so is this merge
             calls = [("start", self._start)]
         answers: dict[int, Any] = {}
         for again, again_arguments in calls:
             left = [index for index in lost if not isinstance(answers.get(index), PartitionLost)]
             answers |= self._ask(again, dict.fromkeys(left, again_arguments))
         return answers
+
+    @property
+    def _has_room(self) -> bool:
+        return int(self._tokens.num_ids[0]) < self._limits.vocab_size
 
     @property
     def _start(self) -> tuple[Symbols, int, MergeLog]:
@@ -468,8 +495,10 @@ class _Coordinator:
         counts = np.sort(counts[order][firsts[is_new]])
         return int(counts[-num_new]) if len(counts) >= num_new else 0
 
-    def begin(self, limits: Limits, log: MergeLog | None) -> None:
-        """Have all partitions start, where a log ended or at the words."""
+    def begin(self, limits: Limits, most_pairs: int, log: MergeLog | None) -> None:
+        """Have all partitions start, where a log ended or at the words. ``most_pairs``: to begin with; 0 for all."""
+        self._limits = limits
+        self._most_pairs = most_pairs
         if log is not None:
             left, right = np.array(log.pairs.T, order="C")
             is_wanted = log.counts >= limits.min_count
@@ -480,23 +509,41 @@ class _Coordinator:
                     f"merge {num} of the merge log does not fit the vocabulary: it is the log of another training"
                 )
             self._log.add(left[:num], right[:num], log.results[:num], log.counts[:num])
-        self._track(self._ask_all("start", *self._start), limits)
+        self._track(self._ask_all("start", *self._start))
 
-    def _track(self, found: list[PairCounts], limits: Limits) -> None:
-        parts = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        self._pairs: Pairs = gather_pairs(*parts, self._tokens, limits)
+    def _track(self, found: list[PairCounts]) -> None:
+        left, right, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if len(self._partitions) > 1:
+            left, right, weights = sum_pairs(left, right, weights)
+        self._tokens.in_text[left] = True
+        self._tokens.in_text[right] = True
+        floor = self._limits.min_count
+        if 0 < self._most_pairs < len(weights):
+            floor = max(floor, int(np.partition(weights, -self._most_pairs)[-self._most_pairs]))
+        self._tracked_limits = self._limits._replace(min_count=floor)
+        is_frequent = weights >= floor
+        frequent = (np.ascontiguousarray(column[is_frequent]) for column in (left, right, weights))
+        self._pairs: Pairs = gather_pairs(*frequent, self._tokens, self._tracked_limits)
         self._ask_all("track", *self._tracked)
         self._settled = _NOTHING_SETTLED
 
-    def round(self, limits: Limits, most: int) -> tuple[int, int]:
+    def round(self, most: int) -> tuple[int, int]:
         """Propose up to ``most`` merges and keep those that are next; returns how many were proposed, and looked at."""
+        limits = self._tracked_limits
         numbers, results, places = propose(self._pairs, self._tokens, limits, most)
+        while len(numbers) == 0 and limits.min_count > self._limits.min_count and self._has_room:
+            # All pairs at hand are merged or vetoed. What was too rare for them has its turn: counts never rise.
+            self._most_pairs *= 4
+            self._track(self._ask_all("recount", self._settled))
+            self._note(rounds=1)
+            limits = self._tracked_limits
+            numbers, results, places = propose(self._pairs, self._tokens, limits, most)
         left, right = self._pairs.left[numbers], self._pairs.right[numbers]
         if len(numbers) == 1 and self._tokens.in_text[results[0]]:
             self._log.add(left, right, results, count_of(self._pairs, numbers[0]))
             self._tokens.is_made[results[0]] = True
             pair = int(left[0]), int(right[0]), int(results[0])
-            self._track(self._ask_all("merge_again", self._settled, *pair), limits)
+            self._track(self._ask_all("merge_again", self._settled, *pair))
             self._note(rounds=1, merges=1)
             return 1, 1
         if len(numbers) == 0:
@@ -531,6 +578,7 @@ def train_partitioned(
     log: MergeLog | None = None,
     on_round: Callable[[MergeLog], None] | None = None,
     most_members: int = MOST_MEMBERS,
+    most_pairs: int | None = None,
 ) -> tuple[TrainedBpe, Statistics]:
     """Train from words that are divided over partitions.
 
@@ -539,7 +587,7 @@ def train_partitioned(
     partitions
         Own the words: of bytes, or, all of them, of ids.
     options
-        As for ``train_bpe``. For words of ids, special tokens and alphabet are not looked at.
+        As for ``train_bpe``, and vetoes. For words of ids, special tokens and alphabet are not looked at.
     spellings
         For words of ids: how each id is spelled, all of them different.
     log
@@ -548,6 +596,9 @@ def train_partitioned(
         Called after each round with all merges so far: whoever wants to go on from there later saves the last log.
     most_members
         Of a round. The merges are the same for any number.
+    most_pairs
+        For words of ids, whose pairs are many: how many are looked at to begin with, the most frequent. When they are used
+        up, all are counted again. The merges are the same for any number; by default twice as many as there are ids to make.
 
     Returns
     -------
@@ -565,21 +616,37 @@ def train_partitioned(
     count 1; after (a, b) the pair (b, c) is gone, so one is kept. The second round merges (ab, c).
     """
     coordinator = _Coordinator(partitions)
+    symbols_are_bytes = spellings is None
     if spellings is None:
         vocab, ids = initial_vocabulary(coordinator.seen(), options)
         spellings = list(vocab)
-        alphabet = _new_tokens([CHAR_OF_BYTE[byte] for byte in range(256)], 256)
+        symbols: Sequence[str] = [CHAR_OF_BYTE[byte] for byte in range(256)]
     else:
         ids = np.arange(len(spellings), dtype=np.int32)
-        alphabet = _new_tokens(spellings, len(spellings))
-    symbols = Symbols(ids, alphabet.lengths, alphabet.hashes, alphabet.powers)
-    coordinator.know_tokens(spellings, symbols, max(options.vocab_size, len(spellings)))
-    min_count = max(options.min_count, 1, coordinator.rarest_merge(options))
-    limits = Limits(options.vocab_size, min_count, options.max_token_length or 0)
-    coordinator.begin(limits, log)
+        symbols = spellings
+    alphabet = _new_tokens(symbols, len(symbols))
+    known = Symbols(ids, alphabet.lengths, alphabet.hashes, alphabet.powers)
+    are_made = np.array([not symbols_are_bytes and len(chars) > 1 for chars in spellings], dtype=np.bool_)
+    coordinator.know_tokens(spellings, are_made, known, max(options.vocab_size, len(spellings)))
+    min_count = max(options.min_count, 1)
+    if options.vetoes == NO_VETOES:  # else words that may be no tokens leave room for rarer ones
+        min_count = max(min_count, coordinator.rarest_merge(options))
+    forbidden = [np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32) for text in options.vetoes.forbidden]
+    limits = Limits(
+        options.vocab_size,
+        min_count,
+        options.max_token_length or 0,
+        options.vetoes.max_words,
+        ord(BLANK),
+        np.concatenate([*forbidden, np.empty(0, dtype=np.uint32)]),
+        np.cumsum([0, *map(len, forbidden)], dtype=np.int64),
+    )
+    if most_pairs is None:
+        most_pairs = 2 * max(options.vocab_size - len(spellings), 0) + _LEAST_PAIRS
+    coordinator.begin(limits, 0 if symbols_are_bytes else most_pairs, log)
     reach = float(FIRST_MEMBERS)
     while True:
-        proposed, reviewed = coordinator.round(limits, min(max(FIRST_MEMBERS, int(reach)), most_members))
+        proposed, reviewed = coordinator.round(min(max(FIRST_MEMBERS, int(reach)), most_members))
         if proposed == 0:
             break
         # The mean of how far the last reviews got, the later the more; twice as far where a round was too short.

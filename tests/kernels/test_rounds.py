@@ -25,6 +25,13 @@ def pairs_of(counts: Mapping[tuple[int, int], int]) -> list[np.ndarray]:
     return [np.ascontiguousarray(left), np.ascontiguousarray(right), np.array([*counts.values()], dtype=np.int64)]
 
 
+def limits_of(vocab_size: int, min_count: int, max_words: int = 0, forbidden: str = "") -> Limits:
+    """Limits with at most one forbidden text."""
+    values = np.array([*map(ord, forbidden)], dtype=np.uint32)
+    offsets = np.array([0, len(forbidden)] if forbidden else [0], dtype=np.int64)
+    return Limits(vocab_size, min_count, 0, max_words, ord("_"), values, offsets)
+
+
 def counts_in(pairs: Pairs) -> dict[tuple[int, int], int]:
     keys = [(int(pairs.left[number]), int(pairs.right[number])) for number in range(pairs.sizes[0])]
     return {(a, b): int(pairs.table[find_key(pairs.table, pair_key(np.int32(a), np.int32(b)))]) for a, b in keys}
@@ -34,7 +41,7 @@ def counts_in(pairs: Pairs) -> dict[tuple[int, int], int]:
 def test_merges_are_those_of_the_reference(counts: dict[bytes, int], num_merges: int, min_count: int, most: int) -> None:
     alphabet = ALPHABET.encode()
     words = [([alphabet.index(byte) for byte in word], count) for word, count in counts.items()]
-    limits = Limits(LETTERS + num_merges, min_count, 0)
+    limits = limits_of(LETTERS + num_merges, min_count)
     tokens = tokens_of([*ALPHABET], limits.vocab_size)
     totals = np.zeros(limits.vocab_size, dtype=np.int64)
     aliases = np.tile(np.arange(limits.vocab_size, dtype=np.int32), (2, 1))
@@ -101,7 +108,7 @@ def test_merges_are_those_of_the_reference(counts: dict[bytes, int], num_merges:
 
 def test_docstring_example() -> None:
     left, right = np.array([[1, 2], [0, 1], [2, 3], [4, 5]], dtype=np.int32).T.copy()
-    limits = Limits(300, 1, 0)
+    limits = limits_of(300, 1)
     tokens = tokens_of([*"abcdef"], 300)
     pairs = gather_pairs(left, right, np.array([9, 8, 5, 6], dtype=np.int64), tokens, limits)
     members, results, places = propose(pairs, tokens, limits, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.arrow import rows_of
 from pipeline.errors import DataError
 from pipeline.trainers import bpe
-from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
+from pipeline.trainers.bpe import BpeOptions, TrainedBpe, Vetoes, train_bpe
 from pipeline.trainers.partitioned import (
     LocalPartitions,
     MergeLog,
@@ -196,31 +195,18 @@ def sequences_from(sequences: Mapping[tuple[int, ...], int]) -> Words:
 def learn_naively(
     sequences: Mapping[tuple[int, ...], int], spellings: list[str], options: BpeOptions
 ) -> tuple[dict[str, int], list[tuple[str, str]], list[int]]:
-    """Counting every pair anew; pairs of ids that no merge has made are of any length."""
-    spellings = list(spellings)
-    words = [(list(sequence), count) for sequence, count in sequences.items()]
-    made: set[int] = set()
-    merges, merge_counts = [], []
-    while len(spellings) < options.vocab_size:
-        pairs = {pair for ids, _ in words for pair in itertools.pairwise(ids)}
-        most = options.max_token_length or 10**9
-        allowed = {(a, b): not made & {a, b} or len(spellings[a] + spellings[b]) < most for a, b in pairs}
-        found = reference.best_pair(words, allowed)
-        if found is None or found[1] < max(options.min_count, 1):
-            break
-        pair, count = found
-        chars = spellings[pair[0]] + spellings[pair[1]]
-        if chars not in spellings:
-            spellings.append(chars)
-        new = spellings.index(chars)
-        made.add(new)
-        merges.append((spellings[pair[0]], spellings[pair[1]]))
-        merge_counts.append(count)
-        words = [(reference.merge_all(ids, pair, new), count) for ids, count in words]
-    return {s: i for i, s in enumerate(spellings)}, merges, merge_counts
+    return reference.train_sequences(
+        sequences,
+        spellings,
+        options.vocab_size,
+        min_count=options.min_count,
+        max_token_length=options.max_token_length,
+        max_words=options.vetoes.max_words,
+        forbidden=options.vetoes.forbidden,
+    )
 
 
-SPELLINGS = ["a", "b", "ab", "ba", "aa", "abb", "<s>"]
+SPELLINGS = ["a", "b", "ab", "ba", "aa", "abb", "Ġ", "<s>"]
 sequence_counts = st.dictionaries(
     st.lists(st.integers(0, len(SPELLINGS) - 1), min_size=1, max_size=12).map(tuple),
     st.integers(1, 5),
@@ -236,6 +222,7 @@ sequence_counts = st.dictionaries(
     st.integers(0, 30),
     st.integers(0, 4),
     st.none() | st.integers(1, 8),
+    st.builds(Vetoes, st.integers(0, 3), st.lists(st.sampled_from(["ba", "bĠ", "aab", "Ġ"]), max_size=2).map(tuple)),
     st.data(),
 )
 def test_sequences_in_which_a_token_is_spelled_in_two_ways(
@@ -245,13 +232,15 @@ def test_sequences_in_which_a_token_is_spelled_in_two_ways(
     vocab_size: int,
     min_count: int,
     max_token_length: int | None,
+    vetoes: Vetoes,
     data: st.DataObject,
 ) -> None:
-    options = BpeOptions(vocab_size=vocab_size, min_count=min_count, max_token_length=max_token_length)
+    options = BpeOptions(vocab_size=vocab_size, min_count=min_count, max_token_length=max_token_length, vetoes=vetoes)
     expected = learn_naively(sequences, SPELLINGS, options)
     parts = divide_words(sequences_from(sequences), num_partitions)
     logs: list[MergeLog] = []
     more: dict[str, Any] = {"spellings": SPELLINGS, "most_members": most_members}
+    more["most_pairs"] = data.draw(st.none() | st.integers(1, 5))
     trained, _ = train_partitioned(LocalPartitions(parts), options, on_round=logs.append, **more)
     assert (trained.vocab, list(trained.merges), list(trained.merge_counts)) == expected
     if logs:
@@ -264,7 +253,7 @@ def test_sequences_in_which_a_token_is_spelled_in_two_ways(
 def test_partitions_of_sequences_are_lost(sequences: dict[tuple[int, ...], int], losses: set[tuple[int, int]]) -> None:
     options = BpeOptions(vocab_size=30)
     words = sequences_from(sequences)
-    trained, _ = train_partitioned(Unreliable(words, 3, losses), options, spellings=SPELLINGS)
+    trained, _ = train_partitioned(Unreliable(words, 3, losses), options, spellings=SPELLINGS, most_pairs=2)
     assert (trained.vocab, list(trained.merges), list(trained.merge_counts)) == learn_naively(sequences, SPELLINGS, options)
 
 
