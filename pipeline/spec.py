@@ -15,12 +15,15 @@ from typing import Any, Literal
 
 from pipeline.kernels.ranks import MOST_IDS
 from pipeline.normalizer import NORMALIZERS
-from pipeline.pretokenizer import PRESETS, Pretokenizer
+from pipeline.pretokenizer import LINES, PARAGRAPHS, PRESETS, RECIPES, Pretokenizer
 
 Errors = Literal["stop", "replace", "skip"]
 
 LEAST_TASK_MEMORY = 512 << 20
 """Half of it is the program itself."""
+
+_MOST_COUNT = 10**12
+_MOST_CHUNK_CHARS = 1 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -110,54 +113,206 @@ class PretokenizerSpec:
         if self.preset is not None and self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}; {nearest(self.preset, PRESETS)}")
 
+    def make(self, digits: str | None = None) -> Pretokenizer:
+        """The pretokenizer, ``digits`` in place of its own; SpecError if ``tokenizers`` refuses its regex."""
+        digits = digits or self.digits
+        if self.preset is not None:
+            return Pretokenizer.named(self.preset, digits)
+        return Pretokenizer.custom(self.regex or "", digits)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerSpec:
-    """A tokenizer to train."""
+    """A tokenizer to train: what those of every kind have."""
 
     name: str
-    kind: Literal["bpe"] = "bpe"
     vocab_size: int  # all ids: special tokens, alphabet, merges
     normalizer: str = "none"
-    pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="gpt4o"))
-    digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
     min_count: int = 1  # a pair rarer than this is not merged
     min_word_count: int = 1  # a word rarer than this, in all sources together, is left out of training
     max_token_length: int | None = None  # as in `tokenizers`: merges of merges stay *below* it, in bytes
     initial_alphabet: Literal["bytes", "seen"] = "bytes"  # all 256 bytes, or those in the corpus
-    encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
     special_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("name", self.name)
         if self.normalizer not in NORMALIZERS:
             raise ValueError(f"normalizer is {self.normalizer!r}; {nearest(self.normalizer, NORMALIZERS)}")
-        if self.digits and self.pretokenizer.digits:
-            raise ValueError("digits is given twice, beside the pretokenizer and inside it")
         for token in self.special_tokens:
             if not token:
                 raise ValueError("special_tokens holds an empty string")
         _check_distinct("special_tokens: the token", list(self.special_tokens))
-        alphabet = 256 if self.initial_alphabet == "bytes" else 1
-        needed = alphabet + len(self.special_tokens)
-        if not needed <= self.vocab_size <= MOST_IDS:
+        if not self.least_size <= self.vocab_size <= MOST_IDS:
             raise ValueError(
-                f"vocab_size is {self.vocab_size}; a byte-level vocabulary needs at least {needed} "
-                f"({alphabet} for the bytes, {len(self.special_tokens)} for special tokens) and at most {MOST_IDS}"
+                f"vocab_size is {self.vocab_size}; a byte-level vocabulary needs at least {self.least_size} "
+                f"({self.least_size - len(self.special_tokens)} for the bytes, {len(self.special_tokens)} for special "
+                f"tokens) and at most {MOST_IDS}"
             )
-        if self.min_count < 0:
-            raise ValueError(f"min_count is {self.min_count}; 0 or more is allowed")
-        if self.min_word_count < 1:
-            raise ValueError(f"min_word_count is {self.min_word_count}; 1 or more is allowed")
-        if self.max_token_length is not None and self.max_token_length < 1:
-            raise ValueError(f"max_token_length is {self.max_token_length}; 1 or more is allowed")
+        if not 0 <= self.min_count <= _MOST_COUNT:
+            raise ValueError(f"min_count is {self.min_count}; 0 to {_MOST_COUNT} is allowed")
+        if not 1 <= self.min_word_count <= _MOST_COUNT:
+            raise ValueError(f"min_word_count is {self.min_word_count}; 1 to {_MOST_COUNT} is allowed")
+        if self.max_token_length is not None and not 1 <= self.max_token_length <= _MOST_COUNT:
+            raise ValueError(f"max_token_length is {self.max_token_length}; 1 to {_MOST_COUNT} is allowed")
+
+    @property
+    def least_size(self) -> int:
+        """Ids that there are before the first merge, at least."""
+        return (256 if self.initial_alphabet == "bytes" else 1) + len(self.special_tokens)
 
     def make_pretokenizer(self) -> Pretokenizer:
-        """The pretokenizer the spec describes; SpecError if ``tokenizers`` refuses its regex."""
-        digits = self.digits or self.pretokenizer.digits
-        if self.pretokenizer.preset is not None:
-            return Pretokenizer.named(self.pretokenizer.preset, digits)
-        return Pretokenizer.custom(self.pretokenizer.regex or "", digits)
+        """How the tokenizer cuts text; SpecError if ``tokenizers`` refuses a regex."""
+        raise NotImplementedError
+
+    def make_word_pretokenizer(self) -> Pretokenizer:
+        """How text is cut into the words that are counted; SpecError if ``tokenizers`` refuses a regex."""
+        return self.make_pretokenizer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BpeSpec(TokenizerSpec):
+    """A plain BPE tokenizer to train."""
+
+    kind: Literal["bpe"] = "bpe"
+    pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="gpt4o"))
+    digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
+    encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
+
+    def __post_init__(self) -> None:
+        TokenizerSpec.__post_init__(self)
+        if self.digits and self.pretokenizer.digits:
+            raise ValueError("digits is given twice, beside the pretokenizer and inside it")
+
+    def make_pretokenizer(self) -> Pretokenizer:
+        """As ``TokenizerSpec``."""
+        return self.pretokenizer.make(self.digits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuperBpeSpec(TokenizerSpec):
+    """A tokenizer to train in two stages: subwords, then merges across blanks.
+
+    ``stage`` says what the second is trained on. ``superwords``: all that stands between cuts of ``unit_pretokenizer``; this
+    is SuperBPE. The others give other tokenizers. ``word_runs``: runs of words that are one token each, as BoundlessBPE.
+    ``random_chunks``: chunks of a random number of characters, as Supertokens. ``random_whitespace``: text that is cut
+    before each white space with some probability, as KL3M-005.
+    """
+
+    kind: Literal["superbpe"] = "superbpe"
+    recipe: Literal["paper", "recommended"] = "recommended"  # how both stages cut text, if nothing else is said
+    pretokenizer: PretokenizerSpec | None = None  # of the first stage
+    unit_pretokenizer: PretokenizerSpec | None = None  # of the second stage, and of the tokenizer
+    transition: int | float | None = None  # tokens from the first stage: their number, or their share of vocab_size
+    transitions: tuple[int | float, ...] = ()  # a tokenizer for each of them: jobs.load makes them, named NAME-tXX
+    stage: Literal["superwords", "word_runs", "random_chunks", "random_whitespace"] = "superwords"
+    max_words: int | None = None  # in a token of the second stage, 0: any number; default: superwords 4, else 0
+    forbidden: tuple[str, ...] | None = None  # texts no token of the second stage has in it; default: superwords ": "
+    newlines: Literal["end", "free"] = "end"  # only at the end of a superword, or anywhere in it
+    sample_bytes: int | None = None  # of text for the second stage: documents chosen by their ids; default: all
+    chunk_chars: tuple[int, ...] = (16, 64)  # random_chunks: the fewest and the most characters
+    probability: float = 0.4  # random_whitespace: that text is cut before a white space
+    seed: int = 0  # of random_chunks and random_whitespace
+    base: str | None = None  # a tokenizer.json in place of the first stage
+    allow_smaller: bool = False  # whether the vocabulary may end up below vocab_size, for want of merges
+    compat: Literal["none", "reference"] = "none"  # reference: the corner cases of the original implementation
+
+    def __post_init__(self) -> None:
+        TokenizerSpec.__post_init__(self)
+        if self.transitions:
+            raise ValueError("transitions is given beside transition; one of the two is allowed")
+        self._check_transition()
+        if self.max_words is not None and not 0 <= self.max_words <= _MOST_COUNT:
+            raise ValueError(f"max_words is {self.max_words}; 0 (any number) to {_MOST_COUNT} is allowed")
+        if self.forbidden is not None and "" in self.forbidden:
+            raise ValueError("forbidden holds an empty string")
+        if self.sample_bytes is not None and self.sample_bytes < 1:
+            raise ValueError(f"sample_bytes is {self.sample_bytes}; 1 or more is allowed")
+        if len(self.chunk_chars) != 2 or not 1 <= self.chunk_chars[0] <= self.chunk_chars[1] <= _MOST_CHUNK_CHARS:
+            raise ValueError(
+                f"chunk_chars is {list(self.chunk_chars)}; [fewest, most], with 1 <= fewest <= most <= {_MOST_CHUNK_CHARS} "
+                "is allowed"
+            )
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"probability is {self.probability}; a number above 0, up to 1, is allowed")
+        _check_seed(self.seed)
+        if self.compat == "reference" and (self.initial_alphabet, self.stage, self.newlines) != (
+            "seen", "superwords", "end",
+        ):  # fmt: skip
+            raise ValueError(
+                "compat is 'reference', which is trained with initial_alphabet: seen, stage: superwords and newlines: end; "
+                f"found {self.initial_alphabet}, {self.stage} and {self.newlines}"
+            )
+
+    def _check_transition(self) -> None:
+        transition = self.transition
+        if self.base is not None:
+            if not self.base:
+                raise ValueError("base is empty; a tokenizer.json, or a folder with one, is needed")
+            if self.pretokenizer is not None and self.stage != "word_runs":
+                raise ValueError(
+                    "base is given: its tokens are the first stage; a pretokenizer for that does not go with it"
+                )
+            if transition is not None or self.compat == "reference":
+                raise ValueError("base is given: its tokens are the first stage; transition and compat do not go with it")
+            return
+        if transition is None:
+            if not self.is_random:
+                raise ValueError(
+                    "transition is missing: how many tokens come from the first stage, as a number or as a share of "
+                    "vocab_size, such as 0.8; or transitions, a list of such, or base"
+                )
+            return
+        if isinstance(transition, float) and not 0 < transition <= 1:
+            raise ValueError(f"transition is {transition}; a whole number of tokens, or a share from 0 to 1, is allowed")
+        least = 1 if self.compat == "reference" else self.least_size
+        if not least <= self.num_first <= self.vocab_size:
+            raise ValueError(
+                f"transition is {transition}, {self.num_first} tokens; {least} (special tokens and bytes, no merge) to "
+                f"{self.vocab_size} (vocab_size, no second stage) are allowed"
+            )
+
+    @property
+    def encoder(self) -> Literal["merge"]:
+        """As ``BpeSpec.encoder``."""
+        return "merge"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether chance has a part in how text is cut for the second stage."""
+        return self.stage in ("random_chunks", "random_whitespace")
+
+    @property
+    def num_first(self) -> int:
+        """Tokens when the second stage begins. As the original counts (``compat``), lines of its merges file."""
+        if self.transition is None:
+            return self.least_size
+        return round(self.transition * self.vocab_size) if isinstance(self.transition, float) else self.transition
+
+    @property
+    def most_words(self) -> int:
+        """In a token of the second stage; 0: any number."""
+        return self.max_words if self.max_words is not None else 4 if self.stage == "superwords" else 0
+
+    @property
+    def forbidden_texts(self) -> tuple[str, ...]:
+        """Texts that no token of the second stage has in it."""
+        return self.forbidden if self.forbidden is not None else (": ",) if self.stage == "superwords" else ()
+
+    def make_pretokenizer(self) -> Pretokenizer:
+        """As ``TokenizerSpec``. What is random in training cannot be done again: such a tokenizer does not cut at all."""
+        if self.unit_pretokenizer is not None:
+            return self.unit_pretokenizer.make()
+        return Pretokenizer(() if self.is_random else RECIPES[self.recipe][1])
+
+    def make_word_pretokenizer(self) -> Pretokenizer:
+        """As ``TokenizerSpec``; of the first stage."""
+        first = self.pretokenizer.make() if self.pretokenizer else Pretokenizer(RECIPES[self.recipe][0])
+        return Pretokenizer((LINES, *first.patterns)) if self.compat == "reference" else first
+
+    def make_unit_pretokenizer(self) -> Pretokenizer:
+        """How text is cut into what the second stage is trained on."""
+        lines = {"end": (LINES if self.compat == "reference" else PARAGRAPHS,), "free": ()}[self.newlines]
+        return Pretokenizer((*lines, *self.make_pretokenizer().patterns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +389,7 @@ class JobSpec:
     name: str
     output: str
     sources: tuple[SourceSpec, ...]
-    tokenizers: tuple[TokenizerSpec, ...]
+    tokenizers: tuple[BpeSpec | SuperBpeSpec, ...]
     filters: tuple[FilterSpec, ...] = ()
     errors: Errors = "stop"  # invalid UTF-8: stop, put U+FFFD, or skip the document and count it
     holdout: HoldoutSpec = field(default_factory=HoldoutSpec)

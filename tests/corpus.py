@@ -35,7 +35,7 @@ def write_jsonl(path: Path, texts: list[str], first_id: int = 0) -> None:
 
 
 def job(root: Path, output: Path, **execution: Any) -> dict[str, Any]:
-    """A job with two sources, two tokenizers over two counting passes, and both of them packed."""
+    """A job with two sources, three tokenizers over four passes, one of them of two stages, and two of them packed."""
     return {
         "name": "test",
         "output": str(output),
@@ -46,6 +46,14 @@ def job(root: Path, output: Path, **execution: Any) -> dict[str, Any]:
         "holdout": {"fraction": 0.1, "seed": 3},
         "tokenizers": [
             {"name": "one", "vocab_size": 400, "pretokenizer": "gpt4o", "special_tokens": ["<|endoftext|>"]},
+            {
+                "name": "three",
+                "kind": "superbpe",
+                "vocab_size": 420,
+                "transition": 0.85,
+                "sample_bytes": 30_000,
+                "special_tokens": ["<|endoftext|>"],
+            },
             {
                 "name": "two",
                 "vocab_size": 350,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scale import DOCUMENT, blocks_of, read_result, with_tables
+from benchmarks.markdown import with_tables
+from benchmarks.scale import DOCUMENT, blocks_of, read_result
 from benchmarks.scale_model import (
     INSTANCES,
     Growth,
@@ -29,7 +30,7 @@ from pipeline.jobs.load import parse_spec
 from pipeline.jobs.plan import read_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import PLAIN_STEPS
 from pipeline.stages import shuffle
 from tests.corpus import documents
 from tests.s3 import Bucket, Proxy, Seen
@@ -205,7 +206,7 @@ def test_requests_and_objects_are_those_a_server_saw(
             wanted[step] += Counter(PUT=11, HEAD=2, GET=2)
         for kind in ("GET", "PUT", "HEAD", "LIST"):
             assert wanted[step][kind] == pytest.approx(found[kind], rel=0.03, abs=8), (step, kind, wanted[step], found)
-    assert [step for step, _ in progress.starts] == list(STEPS)
+    assert [step for step, _ in progress.starts] == list(PLAIN_STEPS)
     total = _kinds(proxy.seen)
     for kind in ("GET", "PUT", "HEAD", "LIST"):
         assert sum(counts[kind] for counts in wanted.values()) == pytest.approx(total[kind], rel=0.05, abs=16), kind

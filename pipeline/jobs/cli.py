@@ -153,7 +153,9 @@ def _plan(args: argparse.Namespace) -> None:
 def _messages(spec: JobSpec) -> list[str]:
     found = []
     for tokenizer in spec.tokenizers:
-        found += [f"tokenizer {tokenizer.name}: {message}" for message in tokenizer.make_pretokenizer().messages]
+        cuts = [tokenizer.make_pretokenizer(), tokenizer.make_word_pretokenizer()]
+        messages = dict.fromkeys(message for cut in cuts for message in cut.messages)
+        found += [f"tokenizer {tokenizer.name}: {message}" for message in messages]
         found += [
             f"tokenizer {tokenizer.name}: text can spell the special token {token!r} and may then get its id, as in "
             "`tokenizers`; a special token with a character such as a blank or '<|' inside is safe"
@@ -164,7 +166,7 @@ def _messages(spec: JobSpec) -> list[str]:
 
 
 def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
-    from pipeline.jobs.plan import counting_pass
+    from pipeline.jobs.plan import passes_of
 
     sources = [
         {
@@ -176,7 +178,7 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
         for index, (source, files) in enumerate(zip(spec.sources, plan.inputs, strict=True))
     ]
     passes = {
-        counting.name: [t.name for t in spec.tokenizers if counting_pass(t).name == counting.name]
+        counting.name: [t.name for t in spec.tokenizers if counting.name in [p.name for p in passes_of(t)]]
         for counting in plan.passes
     }
     packed = list(spec.pack.tokenizers) if spec.pack else []
@@ -187,8 +189,8 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
     _say(f"{spec.name} -> {spec.output}  (fingerprint {plan.fingerprint[:12]})")
     for row in sources:
         _say(f"  source {row['source']}: {row['files']} files, {human_bytes(row['bytes'])}, {row['shards']} shards")
-    for names in passes.values():
-        _say(f"  one counting pass for: {', '.join(names)}")
+    for counting, names in passes.items():
+        _say(f"  one {'unit' if counting.startswith('units') else 'counting'} pass for: {', '.join(names)}")
     for name in packed:
         _say(f"  packed: {name}, sequences of {spec.pack.sequence_length if spec.pack else 0}")
     for message in _messages(spec):

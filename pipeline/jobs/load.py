@@ -23,6 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import SpecError
 from pipeline.spec import (
+    BpeSpec,
     EvaluateSpec,
     ExecutionSpec,
     FilterSpec,
@@ -32,16 +33,20 @@ from pipeline.spec import (
     PretokenizerSpec,
     ShuffleSpec,
     SourceSpec,
-    TokenizerSpec,
+    SuperBpeSpec,
     nearest,
 )
 
 _CLASSES = (
-    EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, PackSpec, PretokenizerSpec, ShuffleSpec, SourceSpec,
-    TokenizerSpec,
+    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, PackSpec, PretokenizerSpec, ShuffleSpec,
+    SourceSpec, SuperBpeSpec,
 )  # fmt: skip
 for _class in _CLASSES:
     setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
+
+_KINDS: dict[str, type[BpeSpec | SuperBpeSpec]] = {"bpe": BpeSpec, "superbpe": SuperBpeSpec}
+
+_BY_NAME = {kind.__name__: kind for kind in _KINDS.values()}
 
 _ADAPTER = TypeAdapter(JobSpec)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -80,15 +85,23 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
         raise SpecError(f"the spec is not made of names, values and lists: {error}") from error
     _expand_shorthands(root)
     root = _without_nulls(root)
+    for index, item in enumerate(_items(root, "tokenizers")):
+        if item.setdefault("kind", "bpe") not in _KINDS:
+            raise SpecError(f"tokenizers[{index}].kind is {item['kind']!r}; {nearest(str(item['kind']), _KINDS)}")
+    places = _expand_transitions(root)
     try:
         spec = _ADAPTER.validate_json(json.dumps(root), strict=True)
     except ValidationError as error:
-        raise SpecError("\n".join(dict.fromkeys(_explain(dict(e), root) for e in error.errors()))) from error
-    for index, tokenizer in enumerate(spec.tokenizers):
+        messages = [_explain(dict(e), root, places) for e in error.errors() if _is_meant(e["loc"], root)]
+        raise SpecError("\n".join(dict.fromkeys(messages))) from error
+    for place, tokenizer in zip(places, spec.tokenizers, strict=True):
+        where = f"tokenizers[{place}].{'unit_' if isinstance(tokenizer, SuperBpeSpec) else ''}"
         try:
             tokenizer.make_pretokenizer()
+            where = f"tokenizers[{place}]."
+            tokenizer.make_word_pretokenizer()
         except SpecError as error:
-            raise SpecError(f"tokenizers[{index}].{error}") from error
+            raise SpecError(f"{where}{error}") from error
     output = _expand(spec.output, "output")
     if not output:
         raise SpecError(f"output is {spec.output!r}, which is empty here; a directory or URI is needed")
@@ -99,6 +112,12 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
             dataclasses.replace(source, uris=tuple(_expand(uri, f"sources[{i}].uris") for uri in source.uris))
             for i, source in enumerate(spec.sources)
         ),
+        tokenizers=tuple(
+            dataclasses.replace(tokenizer, base=_expand(tokenizer.base, f"tokenizers[{place}].base"))
+            if isinstance(tokenizer, SuperBpeSpec) and tokenizer.base
+            else tokenizer
+            for place, tokenizer in zip(places, spec.tokenizers, strict=True)
+        ),
         evaluate=EvaluateSpec(compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare)),
     )
 
@@ -108,7 +127,13 @@ def to_dict(spec: JobSpec) -> dict[str, Any]:
     fields = dataclasses.asdict(spec)
     del fields["execution"], fields["output"]
     result: dict[str, Any] = json.loads(json.dumps(fields))
+    result["tokenizers"] = [without_paths(tokenizer) for tokenizer in result["tokenizers"]]
     return result
+
+
+def without_paths(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a tokenizer's spec without where its base lies, which determines nothing: its hash does."""
+    return tokenizer | {"base": "given"} if tokenizer.get("base") else tokenizer
 
 
 def without_secrets(override: str) -> str:
@@ -161,14 +186,40 @@ def _index(node: list[Any], key: str, override: str) -> int:
 def _expand_shorthands(root: dict[str, Any]) -> None:
     """``pretokenizer: gpt2`` for ``{preset: gpt2}``, ``shuffle: none`` for null, one URI for a list of one."""
     for tokenizer in _items(root, "tokenizers"):
-        if isinstance(tokenizer.get("pretokenizer"), str):
-            tokenizer["pretokenizer"] = {"preset": tokenizer["pretokenizer"]}
+        for field in ("pretokenizer", "unit_pretokenizer"):
+            if isinstance(tokenizer.get(field), str):
+                tokenizer[field] = {"preset": tokenizer[field]}
     for source in _items(root, "sources"):
         if isinstance(source.get("uris"), str):
             source["uris"] = [source["uris"]]
     pack = root.get("pack")
     if isinstance(pack, dict) and pack.get("shuffle") == "none":
         pack["shuffle"] = None
+
+
+def _expand_transitions(root: dict[str, Any]) -> list[int]:
+    """A tokenizer with ``transitions`` becomes one for each, NAME-t80 for 0.8; returns which each was, by number."""
+    tokenizers = root.get("tokenizers")
+    if not isinstance(tokenizers, list):
+        return []
+    expanded: list[Any] = []
+    places: list[int] = []
+    for place, tokenizer in enumerate(tokenizers):
+        transitions = tokenizer.get("transitions") if isinstance(tokenizer, dict) else None
+        is_sweep = isinstance(transitions, list) and "transition" not in tokenizer and tokenizer.get("kind") == "superbpe"
+        is_sweep &= isinstance(tokenizer, dict) and isinstance(tokenizer.get("name"), str)
+        if not is_sweep or not transitions or not all(isinstance(item, int | float) for item in transitions):
+            transitions = [None]
+        for transition in transitions:
+            one = tokenizer
+            if transition is not None:
+                one = {key: value for key, value in tokenizer.items() if key != "transitions"}
+                suffix = f"{100 * transition:.10g}" if isinstance(transition, float) else transition
+                one |= {"name": f"{tokenizer.get('name')}-t{suffix}", "transition": transition}
+            expanded.append(one)
+            places.append(place)
+    root["tokenizers"] = expanded
+    return places
 
 
 def _without_nulls(value: Any) -> Any:
@@ -198,6 +249,17 @@ def _expand(value: str, where: str) -> str:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
+def _is_meant(loc: Sequence[int | str], root: dict[str, Any]) -> bool:
+    """Whether an error is about what a user meant: pydantic tries all kinds of tokenizers, and of numbers."""
+    if loc and loc[-1] == "int":
+        return False
+    if len(loc) < 3 or loc[0] != "tokenizers":
+        return True
+    tokenizer = root["tokenizers"][loc[1]]
+    kind = tokenizer["kind"] if isinstance(tokenizer, dict) else "bpe"
+    return loc[2] == _KINDS[kind].__name__
+
+
 def _path(loc: Sequence[int | str]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc).lstrip(".")
 
@@ -207,6 +269,9 @@ def _class_at(loc: Sequence[int | str]) -> Any:
     current: Any = JobSpec
     for key in loc[:-1]:
         if isinstance(key, int):
+            continue
+        if key in _BY_NAME:  # which of the kinds was tried
+            current = _BY_NAME[key]
             continue
         hints = typing.get_type_hints(current) if dataclasses.is_dataclass(current) else {}
         current = next(filter(dataclasses.is_dataclass, _leaves(hints.get(key))), None)
@@ -237,12 +302,16 @@ _EXPECTED = {
 }  # fmt: skip
 
 
-def _explain(error: dict[str, Any], root: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], root: dict[str, Any], places: list[int]) -> str:
     loc, kind = error["loc"], error["type"]
+    owner = _class_at(loc)
+    if len(loc) >= 3 and loc[0] == "tokenizers":
+        loc = (loc[0], places[loc[1]], *(key for key in loc[3:] if key != "float"))  # without what was tried
     path = _path(loc)
     found = _Hidden(error["input"]) if _may_be_secret(loc) else error["input"]
+    if not loc:
+        return f"the spec is no valid JSON: {error['msg']}"
     if kind == "unexpected_keyword_argument":
-        owner = _class_at(loc)
         names = [f.name for f in dataclasses.fields(owner)] if owner else []
         return f"{path} is not a field of the spec; {nearest(str(loc[-1]), names)}"
     if kind in ("missing", "missing_argument"):

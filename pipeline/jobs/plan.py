@@ -18,16 +18,17 @@ from pipeline import __version__, storage
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.pretokenizer import Pretokenizer
-from pipeline.spec import JobSpec, SourceSpec, TokenizerSpec
+from pipeline.spec import JobSpec, SourceSpec, SuperBpeSpec, TokenizerSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
-from pipeline.tokenizer import load_tokenizer
+from pipeline.stages.units import RandomCut
+from pipeline.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 REVISION = 3
 """Raised whenever the same spec over the same input would give other bytes."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of plan.json."""
 
 _PARTITION_BYTES = 16 << 20
@@ -43,23 +44,36 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountingPass:
-    """Tokenizers with the same normalizer and pretokenizer share one count of the words."""
+    """Tokenizers with the same normalizer and pretokenizer share one count of the words.
+
+    So do those whose second stage is trained on the same units, which are counted like words: of a sample of the documents,
+    ``sample_bytes`` of text, or of all, and perhaps cut at random first.
+    """
 
     name: str
     normalizer: str
     pretokenizer: Pretokenizer
+    sample_bytes: int | None = None
+    random_cut: RandomCut | None = None
+
+    @property
+    def step(self) -> str:
+        """Which step counts."""
+        return "units" if self.name.startswith("units") else "count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with;
-    ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
+    """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
+    tokenizer, of the one it starts from; ``conditional``: whether the output's store can create a file only if it is
+    absent, as tried when the plan was made.
     """
 
     fingerprint: str
     spec: dict[str, Any]
     inputs: list[list[dict[str, Any]]]
     compare: list[str]
+    bases: dict[str, str]
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
@@ -74,9 +88,33 @@ class Plan:
 
 def counting_pass(tokenizer: TokenizerSpec) -> CountingPass:
     """The pass a tokenizer's words come from; named by what determines the words."""
-    pretokenizer = tokenizer.make_pretokenizer()
+    pretokenizer = tokenizer.make_word_pretokenizer()
     key = _sha256({"normalizer": tokenizer.normalizer, "patterns": list(pretokenizer.patterns)})
     return CountingPass(name=f"words-{key[:12]}", normalizer=tokenizer.normalizer, pretokenizer=pretokenizer)
+
+
+def unit_pass(tokenizer: SuperBpeSpec) -> CountingPass:
+    """The pass the units of a second stage come from; named by what determines them."""
+    cut = None
+    if tokenizer.stage == "random_chunks":
+        cut = RandomCut(seed=tokenizer.seed, chars=(tokenizer.chunk_chars[0], tokenizer.chunk_chars[1]))
+    elif tokenizer.stage == "random_whitespace":
+        cut = RandomCut(seed=tokenizer.seed, probability=tokenizer.probability)
+    found = CountingPass(
+        name="units",
+        normalizer=tokenizer.normalizer,
+        pretokenizer=tokenizer.make_unit_pretokenizer(),
+        sample_bytes=tokenizer.sample_bytes,
+        random_cut=cut,
+    )
+    return dataclasses.replace(found, name=f"units-{_sha256(dataclasses.asdict(found))[:12]}")
+
+
+def passes_of(tokenizer: TokenizerSpec) -> list[CountingPass]:
+    """All passes a tokenizer needs."""
+    if not isinstance(tokenizer, SuperBpeSpec):
+        return [counting_pass(tokenizer)]
+    return [*([] if tokenizer.base else [counting_pass(tokenizer)]), unit_pass(tokenizer)]
 
 
 def make_plan(spec: JobSpec) -> Plan:
@@ -105,13 +143,14 @@ def make_plan(spec: JobSpec) -> Plan:
         ],
         shard_bytes,
     )
-    passes = {p.name: p for p in map(counting_pass, spec.tokenizers)}
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
     compare = [_hash_tokenizer(tokenizer_json(uri)) for uri in spec.evaluate.compare]
+    bases = _hash_bases(spec)
     identity = {
         "spec": to_dict(spec),
         "inputs": inputs,
         "compare": compare,
+        **({"bases": bases} if bases else {}),
         "revision": REVISION,
         "version": __version__,
     }
@@ -120,9 +159,10 @@ def make_plan(spec: JobSpec) -> Plan:
         spec=to_dict(spec),
         inputs=inputs,
         compare=compare,
+        bases=bases,
         read_options=options,
         shards=shards,
-        passes=tuple(passes.values()),
+        passes=tuple({counting.name: counting for t in spec.tokenizers for counting in passes_of(t)}.values()),
         num_partitions=_num_partitions(total),
     )
 
@@ -216,6 +256,7 @@ def read_plan(output: str) -> Plan:
             spec=root["spec"],
             inputs=root["inputs"],
             compare=root["compare"],
+            bases=root["bases"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
@@ -225,6 +266,8 @@ def read_plan(output: str) -> Plan:
                     name=p["name"],
                     normalizer=p["normalizer"],
                     pretokenizer=Pretokenizer(tuple(p["pretokenizer"]["patterns"])),
+                    sample_bytes=p["sample_bytes"],
+                    random_cut=RandomCut.from_dict(p["random_cut"]) if p["random_cut"] else None,
                 )
                 for p in root["passes"]
             ),
@@ -276,6 +319,45 @@ def _hash_tokenizer(uri: str) -> str:
     content = storage.read_bytes(uri)
     load_tokenizer(content, uri)
     return hashlib.sha256(content).hexdigest()
+
+
+def _hash_bases(spec: JobSpec) -> dict[str, str]:
+    """Of each tokenizer.json that another tokenizer starts from.
+
+    Raises
+    ------
+    SpecError
+        It is no byte-level BPE tokenizer, or does not fit.
+    """
+    hashes = {}
+    for index, tokenizer in enumerate(spec.tokenizers):
+        if not isinstance(tokenizer, SuperBpeSpec) or not tokenizer.base:
+            continue
+        what = f"tokenizers[{index}].base is {tokenizer.base!r}"
+        try:
+            content = storage.read_bytes(tokenizer_json(tokenizer.base))
+        except ArtifactError as error:
+            raise SpecError(f"{what}, which cannot be read: {error}") from None
+        try:
+            base = Tokenizer.from_json(content.decode(errors="replace"))
+        except ArtifactError as error:
+            raise SpecError(f"{what}, which is no byte-level BPE tokenizer: {error}") from None
+        if base.normalizer != tokenizer.normalizer:
+            raise SpecError(
+                f"tokenizers[{index}].normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}"
+            )
+        if base.vocab_size > tokenizer.vocab_size:
+            raise SpecError(
+                f"tokenizers[{index}].vocab_size is {tokenizer.vocab_size}; the base has {base.vocab_size} tokens already"
+            )
+        for token in tokenizer.special_tokens:
+            if token not in base.special_tokens:
+                raise SpecError(
+                    f"tokenizers[{index}].special_tokens holds {token!r}, which is no special token of the base; it has "
+                    f"{', '.join(map(repr, base.special_tokens)) or 'none'}, and they are kept"
+                )
+        hashes[tokenizer.name] = hashlib.sha256(content).hexdigest()
+    return hashes
 
 
 def _is_excluded(name: str, source: SourceSpec) -> bool:
@@ -345,6 +427,8 @@ def _difference(stored: Plan, wanted: Plan) -> str:
                 return f"the input {name} has changed since the plan was made"
     if stored.compare != wanted.compare:
         return "a tokenizer in evaluate.compare has changed since the plan was made"
+    if stored.bases != wanted.bases:
+        return "a tokenizer that is the base of another has changed since the plan was made"
     return "it was made by another version of tokenmill"
 
 

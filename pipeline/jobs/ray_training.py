@@ -16,8 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.errors import PipelineError, TaskFailed
 from pipeline.jobs.steps import run_task
 from pipeline.jobs.tasks import Job, Receipt, Task
-from pipeline.jobs.training import WordFigures, WordFiles, read_words
-from pipeline.trainers.partitioned import Partition, PartitionLost, Partitions, words_of
+from pipeline.jobs.training import WordFigures, WordFiles, read_share
+from pipeline.trainers.partitioned import Partition, PartitionLost, Partitions
 
 _MOST_LOSSES = 8
 """So often may a worker of a training be lost, each time after a longer pause."""
@@ -42,8 +42,8 @@ class _Worker:
 
     def figures(self) -> WordFigures:
         """What there is to train on."""
-        words, counts, figures = read_words(self._share)
-        self._partition = Partition(words_of(words, counts))
+        words, figures = read_share(self._share)
+        self._partition = Partition(words)
         return figures
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> Any:

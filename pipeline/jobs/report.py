@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from pipeline import __version__
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.schedule import Receipts
+from pipeline.jobs.superword_report import describe_superwords
 from pipeline.jobs.tasks import Job, read_output
 from pipeline.stages.evaluate import Measure, describe
 
@@ -29,13 +31,17 @@ def make_report(
     job: Job, plan: Plan, receipts: Receipts, accounting: dict[str, Any], execution: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything report.json holds; figures about time and machine stay under ``execution``."""
+    sums, id_counts = _sums(job, receipts)
+    evaluation = _evaluation(job, sums, id_counts)
+    superwords = describe_superwords(job, receipts, {name: rows[ALL] for name, rows in id_counts.items()}, evaluation)
     return {
         "format_version": 1,
         "name": job.spec.name,
         "fingerprint": plan.fingerprint,
         "accounting": accounting,
         "tokenizers": {name: dict(r.report) for name, r in receipts["train"].items()},
-        "evaluation": _evaluation(job, receipts),
+        "evaluation": evaluation,
+        "superwords": superwords,
         "execution": {
             **execution,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -48,11 +54,14 @@ def make_report(
     }
 
 
-def _evaluation(job: Job, receipts: Receipts) -> dict[str, dict[str, Any]]:
-    """For each tokenizer and source, and all sources together: sums, ratios, share of the vocabulary."""
-    shown = {f"compare/{i}": uri for i, uri in enumerate(job.spec.evaluate.compare)}
-    sums: dict[str, dict[str, Measure]] = {}
-    used: dict[str, dict[str, Any]] = {}
+Sums = dict[str, dict[str, Measure]]
+IdCounts = dict[str, dict[str, NDArray[np.int64]]]
+
+
+def _sums(job: Job, receipts: Receipts) -> tuple[Sums, IdCounts]:
+    """For each tokenizer and source, and all sources together: the sums, and how often each id occurs."""
+    sums: Sums = {}
+    id_counts: IdCounts = {}
     for receipt in receipts["evaluate"].values():
         report = dict(receipt.report)
         name, source = report.pop("tokenizer"), report.pop("source")
@@ -61,12 +70,18 @@ def _evaluation(job: Job, receipts: Receipts) -> dict[str, dict[str, Any]]:
         for key in (source, ALL):
             sums.setdefault(name, {}).setdefault(key, Measure())
             sums[name][key] += Measure(**report)
-            used.setdefault(name, {}).setdefault(key, np.zeros(len(counts), dtype=np.int64))
-            used[name][key] = used[name][key] + counts
+            id_counts.setdefault(name, {}).setdefault(key, np.zeros(len(counts), dtype=np.int64))
+            id_counts[name][key] = id_counts[name][key] + counts
+    return sums, id_counts
+
+
+def _evaluation(job: Job, sums: Sums, id_counts: IdCounts) -> dict[str, dict[str, Any]]:
+    """The same as figures: ratios, share of the vocabulary, bits."""
+    shown = {f"compare/{i}": uri for i, uri in enumerate(job.spec.evaluate.compare)}
     rows = [*(source.name for source in job.spec.sources), ALL]
     order = [t.name for t in job.spec.tokenizers] + list(shown)
     return {
-        shown.get(name, name): {key: describe(sums[name][key], used[name][key]) for key in rows if key in sums[name]}
+        shown.get(name, name): {key: describe(sums[name][key], id_counts[name][key]) for key in rows if key in sums[name]}
         for name in order
         if name in sums
     }
@@ -82,8 +97,11 @@ def render_html(report: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     sources = _shown_sources(report["evaluation"])
-    plot = Markup(_plot(report["evaluation"], sources))
-    return environment.get_template("report.html").render(report=report, plot=plot, sources=sources)
+    plots = {
+        "plot": Markup(_plot(report["evaluation"], sources)),
+        "transitions": Markup(_plot_transitions(report["superwords"], report["evaluation"], sources)),
+    }
+    return environment.get_template("report.html").render(report=report, sources=sources, **plots)
 
 
 def _shown_sources(evaluation: dict[str, dict[str, Any]]) -> list[str]:
@@ -96,10 +114,8 @@ def _plot(evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
     """Bytes per token by source, a bar for each tokenizer, as SVG; empty if nothing was held out."""
     if not evaluation:
         return ""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(max(6.0, 1.2 * len(sources) * len(evaluation)), 3.6), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(evaluation)
@@ -112,7 +128,38 @@ def _plot(evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
     axes.set_ylabel("bytes per token (more is better)")
     axes.margins(y=0.15)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    return _svg(figure)
+
+
+def _plot_transitions(superwords: dict[str, Any], evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
+    """Bytes per token against the transition, a line for each sweep, as SVG; empty if there is none."""
+    sweeps: dict[str, list[tuple[float, float]]] = {}
+    for name, row in superwords.items():
+        if row["sweep"] and name in evaluation:
+            height = evaluation[name][sources[-1]]["bytes_per_token"] or 0.0
+            sweeps.setdefault(row["sweep"], []).append((row["transition"], height))
+    if not sweeps:
+        return ""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for name, points in sweeps.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", label=name)
+    for name in sorted({plain for row in superwords.values() for plain in row["tokens_saved"]}):
+        height = evaluation[name][sources[-1]]["bytes_per_token"] or 0.0
+        axes.axhline(height, linestyle="--", color="gray", label=name)
+    axes.set_xlabel("transition, as a share of the vocabulary")
+    axes.set_ylabel("bytes per token (more is better)")
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg")
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]

@@ -15,8 +15,8 @@ from pipeline.jobs.manifest import Manifest, is_finished, read_manifest, write_r
 from pipeline.jobs.plan import Plan, make_plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.runner import LocalRunner, Runner
-from pipeline.jobs.schedule import Receipts, step_tasks
-from pipeline.jobs.steps import STEPS, run_task
+from pipeline.jobs.schedule import Receipts, step_tasks, steps_of
+from pipeline.jobs.steps import run_task
 from pipeline.jobs.tasks import Job, Receipt, parse_receipt, read_receipts, receipt_path
 from pipeline.spec import JobSpec
 
@@ -50,7 +50,7 @@ def run_job(spec: JobSpec, progress: Progress, runner: Runner | None = None) -> 
         runner = runner or make_runner(spec)
         gc.freeze()  # a vocabulary is many objects; collecting garbage while it is made need not walk over all modules too
         try:
-            for step in STEPS:
+            for step in steps_of(plan):
                 step_started = time.monotonic()
                 tasks = step_tasks(step, job, plan, receipts)
                 done = _done_before(job, step, stored)
@@ -110,14 +110,15 @@ def run_alone(spec: JobSpec, label: str) -> Receipt:
         There is no such task, or a step before it is not done.
     """
     wanted, _, name = label.partition("/")
-    if wanted not in STEPS:
-        raise SpecError(f"--only {label}: STEP/NAME is expected; steps: {', '.join(STEPS)}")
     plan = make_plan(spec)  # stored when it is certain that there is something to do
+    steps = steps_of(plan)
+    if wanted not in steps:
+        raise SpecError(f"--only {label}: STEP/NAME is expected; steps: {', '.join(steps)}")
     if storage.exists(storage.join(storage.absolute(spec.output), "plan.json")):
         plan = settle_plan(spec)
     job = make_job(spec, plan)
     receipts: Receipts = {}
-    for step in STEPS[: STEPS.index(wanted)]:
+    for step in steps[: steps.index(wanted)]:
         tasks = step_tasks(step, job, plan, receipts)
         receipts[step] = read_receipts(job.output, step)
         for task in tasks:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json
-from pipeline.jobs.steps import Buckets, ShardInput, TokenizerRef
+from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json, unit_pass
+from pipeline.jobs.steps import STEPS, Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
-from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER
+from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordParts
+from pipeline.kernels.ranks import MOST_IDS
+from pipeline.spec import SuperBpeSpec
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
 
@@ -17,6 +21,15 @@ Receipts = dict[str, dict[str, Receipt]]
 
 EVALUATE_SHARDS = 64
 """Shards whose held-out documents one evaluation task takes: they are a small part of each."""
+
+
+PLAIN_STEPS = tuple(step for step in STEPS if step not in ("units", "subwords"))
+"""Of a job without tokenizers of two stages."""
+
+
+def steps_of(plan: Plan) -> tuple[str, ...]:
+    """The steps of a job, in order."""
+    return STEPS if any(counting.step == "units" for counting in plan.passes) else PLAIN_STEPS
 
 
 def step_tasks(step: str, job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
@@ -47,12 +60,33 @@ def _count_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             num_bytes=shard.num_bytes,
             params={
                 "source": _shard_input(plan, shard),
-                "passes": plan.passes,
+                "passes": tuple(counting for counting in plan.passes if counting.step == "count"),
                 "num_partitions": plan.num_partitions,
             },
             reads=_files_of(shard),
         )
         for shard in plan.shards
+    ]
+
+
+def _units_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    passes = tuple(counting for counting in plan.passes if counting.step == "units")
+    train_bytes = sum(receipt.report["text_bytes"]["train"] for receipt in receipts["count"].values())
+    return [
+        Task(
+            step="units",
+            name=shard_name(shard.index),
+            num_bytes=shard.num_bytes,
+            params={
+                "source": _shard_input(plan, shard),
+                "passes": passes,
+                "num_partitions": plan.num_partitions,
+                "train_bytes": train_bytes,
+            },
+            reads=_files_of(shard),
+        )
+        for shard in plan.shards
+        if passes
     ]
 
 
@@ -70,7 +104,8 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     by_source = Counter(shard.source for shard in plan.shards)
     shards = tuple(by_source[source] for source in range(len(job.spec.sources)))
     for counting in plan.passes:
-        num_bytes = _bytes_in(receipts["count"].values(), f"_work/count/{counting.name}") // plan.num_partitions
+        counted = receipts[counting.step].values()
+        num_bytes = _bytes_in(counted, f"_work/{counting.step}/{counting.name}") // plan.num_partitions
         for partition in range(plan.num_partitions):
             tasks.append(
                 Task(
@@ -79,6 +114,7 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                     num_bytes=num_bytes,
                     params={
                         "counting": counting.name,
+                        "step": counting.step,
                         "partition": partition,
                         "num_partitions": plan.num_partitions,
                         "shards": shards,
@@ -88,23 +124,58 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     return tasks
 
 
+def _subwords_key(tokenizer: SuperBpeSpec) -> str:
+    """Of first stages that differ only in how far they go."""
+    fields = (
+        counting_pass(tokenizer).name, tokenizer.min_count, tokenizer.min_word_count, tokenizer.max_token_length,
+        tokenizer.initial_alphabet, tokenizer.special_tokens,
+    )  # fmt: skip
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
+
+
+def _subwords_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    longest: dict[str, SuperBpeSpec] = {}
+    for tokenizer in job.spec.tokenizers:
+        if isinstance(tokenizer, SuperBpeSpec) and not tokenizer.base:
+            key = _subwords_key(tokenizer)
+            if key not in longest or _first_size(tokenizer) > _first_size(longest[key]):
+                longest[key] = tokenizer
+    tasks = []
+    for key, tokenizer in longest.items():
+        params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
+        params |= {"key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
+        tasks.append(Task(step="subwords", name=key, num_bytes=num_bytes, params=params))
+    return tasks
+
+
+def _first_size(tokenizer: SuperBpeSpec) -> int:
+    """As many tokens as the first stage may need: the original counts merges, and those come after at most all bytes."""
+    if tokenizer.compat == "reference":
+        return min(tokenizer.num_first + len(tokenizer.special_tokens) + 256, MOST_IDS)
+    return tokenizer.num_first
+
+
+def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[dict[str, Any], int]:
+    """What a training reads, and its size."""
+    parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
+    num_workers = _num_workers(job, receipts["merge"].values(), counting)
+    return {"words": WordParts(parts=parts, num_workers=num_workers)}, sum(entry["bytes"] for _, entry in parts)
+
+
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
     for tokenizer in job.spec.tokenizers:
-        counting = counting_pass(tokenizer).name
-        parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
-        tasks.append(
-            Task(
-                step="train",
-                name=tokenizer.name,
-                num_bytes=sum(entry["bytes"] for _, entry in parts),
-                params={
-                    "tokenizer": tokenizer,
-                    "parts": parts,
-                    "num_workers": _num_workers(job, receipts["merge"].values(), counting),
-                },
-            )
-        )
+        if isinstance(tokenizer, SuperBpeSpec):
+            params, num_bytes = _words_of(job, receipts, unit_pass(tokenizer).name)
+            if tokenizer.base:
+                params["base"] = tokenizer_json(tokenizer.base), plan.bases[tokenizer.name]
+            else:
+                receipt = receipts["subwords"][_subwords_key(tokenizer)]
+                params["subwords"] = receipt.name, receipt.outputs[0]
+        else:
+            params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
+        params["tokenizer"] = tokenizer
+        tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params))
     return tasks
 
 
@@ -216,7 +287,9 @@ def _pack_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
 
 _MAKERS: dict[str, Callable[[Job, Plan, Receipts], list[Task]]] = {
     "count": _count_tasks,
+    "units": _units_tasks,
     "merge": _merge_tasks,
+    "subwords": _subwords_tasks,
     "train": _train_tasks,
     "evaluate": _evaluate_tasks,
     "encode": _encode_tasks,

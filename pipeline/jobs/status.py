@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.jobs import lease
 from pipeline.jobs.plan import Plan, read_plan
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import steps_of
 
 Row = dict[str, Any]
 
@@ -30,7 +30,8 @@ def status(output: str) -> dict[str, Any]:
         There is no plan.
     """
     root = storage.absolute(output)
-    totals = _totals(read_plan(root))
+    plan = read_plan(root)
+    totals = _totals(plan)
     done = Counter(name.split("/", 1)[0] for name in storage.list_names(storage.join(root, "_work/receipts")))
     drivers = lease.read_statuses(root)
     finished = storage.exists(storage.join(root, "_SUCCESS"))
@@ -39,7 +40,7 @@ def status(output: str) -> dict[str, Any]:
         "driver": _driver(drivers[-1]) if drivers else None,
         "steps": [
             _row(step, done[step], totals.get(step), [d.get("steps", {}).get(step) for d in drivers], finished)
-            for step in STEPS
+            for step in steps_of(plan)
         ],
     }
 
@@ -49,6 +50,7 @@ def _totals(plan: Plan) -> dict[str, int]:
     num_packed = len((plan.spec["pack"] or {"tokenizers": []})["tokenizers"])
     return {
         "count": len(plan.shards),
+        "units": len(plan.shards) * any(counting.step == "units" for counting in plan.passes),
         "merge": len(plan.passes) * plan.num_partitions,
         "train": len(plan.spec["tokenizers"]),
         "encode": num_packed * len(plan.shards),

@@ -9,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -42,10 +40,10 @@ from pipeline.jobs.tasks import (
     receipt_path,
     shard_name,
 )
-from pipeline.jobs.training import Checkpoint, OpenPartitions, WordFiles, open_local_partitions, train
+from pipeline.jobs.train import train_subwords, train_tokenizer
+from pipeline.jobs.training import OpenPartitions, open_local_partitions
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
-from pipeline.spec import TokenizerSpec
 from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
@@ -54,8 +52,8 @@ from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
+from pipeline.stages.units import cut_at_random, is_in_sample
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
-from pipeline.trainers.bpe import BpeOptions
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
@@ -112,7 +110,7 @@ def run_task(job: Job, task: Task, open_partitions: OpenPartitions = open_local_
         storage.remove(uri)  # of another task: somebody has moved files about
     started = time.monotonic()
     outputs = Outputs(job)
-    means = {"open_partitions": open_partitions} if task.step == "train" else {}
+    means = {"open_partitions": open_partitions} if task.step in ("subwords", "train") else {}
     report = _STEPS[task.step](job, outputs, **task.params, **means)
     receipt = Receipt(task.step, task.name, tuple(outputs.entries), report, round(time.monotonic() - started, 3))
     for content in storage.create_first(uri, receipt.to_json(), conditional=job.conditional):
@@ -178,7 +176,7 @@ def _free_bytes(job: Job) -> int:
 
 def _table_bytes(job: Job, num_tables: int) -> int:
     """How large the table of a counting pass may be: when it is exported there are three of its size."""
-    return min(MAX_TABLE_BYTES, _free_bytes(job) // (3 * num_tables))
+    return min(MAX_TABLE_BYTES, _free_bytes(job) // (3 * max(1, num_tables)))
 
 
 def count_shard(
@@ -215,6 +213,43 @@ def count_shard(
     }
 
 
+def count_units(
+    job: Job,
+    outputs: Outputs,
+    *,
+    source: ShardInput,
+    passes: tuple[CountingPass, ...],
+    num_partitions: int,
+    train_bytes: int,
+) -> Report:
+    """Count the units of second stages in a shard's documents, or in those of a sample; ``train_bytes``: of text in all."""
+    dropped: Counter[str] = Counter()
+    table_bytes = _table_bytes(job, len(passes))
+    counters = [WordCounter(counting.pretokenizer, num_partitions, table_bytes) for counting in passes]
+    documents, text_bytes, num_units = Counter[str](), Counter[str](), Counter[str]()
+    for batch in _iter_documents(job, source, dropped):
+        if batch.split != "train":
+            continue
+        for counting, counter in zip(passes, counters, strict=True):
+            chosen = is_in_sample(batch.keys, counting.sample_bytes, train_bytes)
+            texts = batch.texts if chosen.all() else batch.texts.filter(pa.array(chosen))
+            documents[counting.name] += len(texts)
+            text_bytes[counting.name] += _text_bytes(texts)
+            rows = rows_of(normalize(texts, counting.normalizer))
+            if counting.random_cut is not None:
+                rows = cut_at_random(rows, batch.keys[chosen], counting.random_cut)
+            num_units[counting.name] += counter.add(rows)
+    for counting, counter in zip(passes, counters, strict=True):
+        path = f"_work/units/{counting.name}/{source.part_name}.arrow"
+        write_parts(outputs, path, WORD_COUNTS, counter.partitions())
+    return {
+        "documents": {counting.name: documents[counting.name] for counting in passes},
+        "text_bytes": {counting.name: text_bytes[counting.name] for counting in passes},
+        "units": {counting.name: num_units[counting.name] for counting in passes},
+        "distinct_units": {counting.name: counter.num_distinct for counting, counter in zip(passes, counters, strict=True)},
+    }
+
+
 def _files_of_shards(folder: str, num_shards: int, task_prefix: str = "") -> list[tuple[str, str]]:
     """What the tasks of all shards published in a folder: path and task, in the order of the shards."""
     shards = range(num_shards)
@@ -225,18 +260,18 @@ def _files_of_shards(folder: str, num_shards: int, task_prefix: str = "") -> lis
 
 
 def merge_partition(
-    job: Job, outputs: Outputs, *, counting: str, partition: int, num_partitions: int, shards: tuple[int, ...]
+    job: Job, outputs: Outputs, *, counting: str, step: str, partition: int, num_partitions: int, shards: tuple[int, ...]
 ) -> Report:
-    """Add up a partition of the words over all shards: words ascending, a count for each source.
+    """Add up a partition of the words, or units, over all shards: words ascending, a count for each source.
 
-    ``shards``: how many there are of each source; they are numbered in the order of the sources.
+    ``step``: which counted them; ``shards``: how many there are of each source, numbered in the order of the sources.
     """
     sources = [source.name for source in job.spec.sources]
     schema = merged_counts(sources)
     sums = WordSums(len(sources), _free_bytes(job) // 8)
     source_of = np.repeat(np.arange(len(shards)), shards).tolist()
-    files = _files_of_shards(f"_work/count/{counting}", len(source_of))
-    for batch, source in zip(read_parts(job, "count", files, partition, WORD_COUNTS), source_of, strict=True):
+    files = _files_of_shards(f"_work/{step}/{counting}", len(source_of))
+    for batch, source in zip(read_parts(job, step, files, partition, WORD_COUNTS), source_of, strict=True):
         sums.add(batch, source)
     table = sums.table().rename_columns(schema.names).cast(schema)
     path = f"_work/words/{counting}/{part_name(partition, num_partitions)}.arrow"
@@ -244,78 +279,7 @@ def merge_partition(
     return {"distinct_words": len(table), "word_bytes": pc.sum(pc.binary_length(table.column("word"))).as_py() or 0}
 
 
-# --- train ------------------------------------------------------------------------------------------------------------
-
-
-def train_tokenizer(
-    job: Job,
-    outputs: Outputs,
-    *,
-    tokenizer: TokenizerSpec,
-    parts: list[tuple[str, dict[str, Any]]],
-    num_workers: int,
-    open_partitions: OpenPartitions,
-) -> Report:
-    """Train one tokenizer from the merged words, and publish its directory."""
-    weights = [Fraction(str(source.weight)) for source in job.spec.sources]
-    scale = int(np.lcm.reduce([weight.denominator for weight in weights]))
-    options = BpeOptions(
-        vocab_size=tokenizer.vocab_size,
-        min_count=tokenizer.min_count * scale if tokenizer.min_count > 1 else 1,
-        max_token_length=tokenizer.max_token_length,
-        initial_alphabet=tokenizer.initial_alphabet,
-        special_tokens=tokenizer.special_tokens,
-    )
-    described = _tokenizer_options(job, tokenizer, [entry["sha256"] for _, entry in parts])
-    files = WordFiles(
-        job=job,
-        parts=parts,
-        weights=tuple(int(weight * scale) for weight in weights),
-        min_word_count=tokenizer.min_word_count,
-    )
-    checkpoint = Checkpoint(job, tokenizer.name, described["fingerprint"])
-    trained, figures, workers = train(files, num_workers, options, checkpoint, open_partitions)
-    result = Tokenizer(
-        vocab=trained.vocab,
-        merges=trained.merges,
-        special_tokens=tokenizer.special_tokens,
-        pretokenizer=tokenizer.make_pretokenizer(),
-        normalizer=tokenizer.normalizer,
-        encoder=tokenizer.encoder,
-        options=described,
-    )
-    folder = f"tokenizers/{tokenizer.name}"
-    for name, content in result.files().items():
-        outputs.write_bytes(f"{folder}/{name}", content)
-    training = {
-        "format_version": FORMAT_VERSION,
-        "count_scale": scale,  # counts below are this many times the weighted occurrences
-        **figures._asdict(),
-        "merges": [(*pair, count) for pair, count in zip(trained.merges, trained.merge_counts, strict=True)],
-    }
-    outputs.write_bytes(f"{folder}/training.json", (json.dumps(training, ensure_ascii=False) + "\n").encode())
-    return {
-        "vocab_size": result.vocab_size,
-        "num_merges": len(trained.merges),
-        "distinct_words": figures.distinct_words,
-        "pruned_words": figures.pruned_words,
-        "pruned_occurrences": figures.pruned_occurrences,
-        "sha256": result.sha256,
-        "training": workers,
-    }
-
-
-def _tokenizer_options(job: Job, tokenizer: TokenizerSpec, word_hashes: list[str]) -> dict[str, Any]:
-    """The tokenizer's spec, and the fingerprint of what determines it: spec, weights and words."""
-    fields = json.loads(json.dumps(dataclasses.asdict(tokenizer)))
-    weights = {source.name: source.weight for source in job.spec.sources}
-    identity = json.dumps([fields, weights, word_hashes], sort_keys=True)
-    options = {**fields, "weights": weights, "fingerprint": hashlib.sha256(identity.encode()).hexdigest()}
-    appended = job.spec.pack.append if job.spec.pack else None
-    for token in (appended, "<|endoftext|>"):
-        if token in tokenizer.special_tokens:
-            return {**options, "eos_token": token}
-    return options
+# --- a trained tokenizer ----------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=4)
@@ -457,7 +421,9 @@ def pack_bucket(
 
 _STEPS: dict[str, Callable[..., Report]] = {
     "count": count_shard,
+    "units": count_units,
     "merge": merge_partition,
+    "subwords": train_subwords,
     "train": train_tokenizer,
     "evaluate": evaluate_tokenizer,
     "encode": encode_shard,

@@ -7,6 +7,7 @@ saved every now and then, as a merge log: whoever tries the task again goes on f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import time
@@ -20,12 +21,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.arrow import Rows, rows_of
+from pipeline.arrow import Rows, binary_array, rows_of
 from pipeline.errors import ArtifactError, SpecError
 from pipeline.jobs.tasks import Job, read_output
-from pipeline.schema import MERGE_LOG
+from pipeline.kernels.cells import seen_bytes
+from pipeline.pretokenizer import Pretokenizer
+from pipeline.schema import MERGE_LOG, WORD_COUNTS
+from pipeline.stages.count import WordSums
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
-from pipeline.trainers.partitioned import LocalPartitions, MergeLog, Partitions, Statistics, train_partitioned, words_of
+from pipeline.trainers.partitioned import (
+    LocalPartitions,
+    MergeLog,
+    Partitions,
+    Statistics,
+    Words,
+    concat_words,
+    train_partitioned,
+    words_of,
+)
+from pipeline.trainers.superbpe import UnitEncoder, inherited, train_superbpe
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +53,16 @@ CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WordFiles:
-    """Files of merged words (task and entry in its receipt), each source's weight in counts, and the rarest word to take."""
+class WordParts:
+    """What a training reads: for each file its task and its entry in the receipt; and how many workers share the words."""
 
-    job: Job
     parts: list[tuple[str, dict[str, Any]]]
-    weights: tuple[int, ...]
-    min_word_count: int
+    num_workers: int
+
+    @property
+    def hashes(self) -> list[str]:
+        """Of each file."""
+        return [entry["sha256"] for _, entry in self.parts]
 
 
 class WordFigures(NamedTuple):
@@ -56,6 +73,36 @@ class WordFigures(NamedTuple):
     text_bytes: int
     pruned_words: int
     pruned_occurrences: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """What a second stage goes on from: merges, special tokens, and what they were trained on, if we know.
+
+    ``is_reference``: merges are left out as the original does. ``new_ids``: by old id, the ids of what is left then, or -1.
+    """
+
+    trained: TrainedBpe
+    special_tokens: tuple[str, ...]
+    figures: WordFigures | None
+    is_reference: bool = False
+    new_ids: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordFiles:
+    """Files of merged words (task and entry in its receipt), each source's weight in counts, and the rarest word to take.
+
+    With ``first``, the words are units of a second stage; with ``runs_of``, the words that this pretokenizer makes of them
+    are, in runs.
+    """
+
+    job: Job
+    parts: list[tuple[str, dict[str, Any]]]
+    weights: tuple[int, ...]
+    min_word_count: int
+    first: FirstStage | None = None
+    runs_of: Pretokenizer | None = None
 
 
 OpenPartitions = Callable[[Sequence[WordFiles]], AbstractContextManager[tuple[Partitions, list[WordFigures]]]]
@@ -104,6 +151,39 @@ def _weighted_counts(table: pa.Table, weights: Sequence[int]) -> NDArray[np.int6
     return total
 
 
+def read_share(files: WordFiles) -> tuple[Words, WordFigures]:
+    """The words one worker trains on: bytes, or ids as the first stage encodes units. Raises as ``read_words``."""
+    if files.first is None:
+        rows, counts, figures = read_words(files)
+        return words_of(rows, counts), figures
+    encoder = UnitEncoder(files.first.trained, files.first.special_tokens)
+    some: list[Words] = []
+    all_figures = []
+    for part in files.parts:  # one at a time: bytes take more room than ids
+        units, counts, figures = read_words(dataclasses.replace(files, parts=[part]))
+        if files.runs_of is None:
+            some.append(encoder.encode(units, counts))
+        else:
+            some.append(encoder.encode_runs(units, counts, files.runs_of))
+        all_figures.append(figures)
+    words = _sum_up(some) if files.runs_of else concat_words(some)
+    if files.first.new_ids is not None:
+        words = words._replace(symbols=files.first.new_ids[words.symbols])
+    return words, _sum(all_figures)
+
+
+def _sum_up(parts: Sequence[Words]) -> Words:
+    """Words of ids, each once."""
+    sums = WordSums(1)
+    for symbols, offsets, counts in parts:
+        rows = binary_array(symbols.view(np.uint8), offsets * symbols.itemsize)
+        sums.add(pa.record_batch([rows, pa.array(counts)], schema=WORD_COUNTS), 0)
+    table = sums.table()
+    words = rows_of(table.column("word").cast(pa.large_binary()).combine_chunks())
+    ids = words.values[: words.num_bytes].view(np.int32)
+    return Words(ids, words.offsets // ids.itemsize, table.column("0").to_numpy())
+
+
 def train(
     files: WordFiles, num_workers: int, options: BpeOptions, checkpoint: Checkpoint, open_partitions: OpenPartitions
 ) -> tuple[TrainedBpe, WordFigures, dict[str, int]]:
@@ -112,17 +192,53 @@ def train(
         words, counts, figures = read_words(files)
         pa.default_memory_pool().release_unused()  # what reading and earlier tasks left: training needs the room
         return train_bpe(words, counts, options), figures, {}
-    shares = [
-        WordFiles(
-            job=files.job, parts=files.parts[i::num_workers], weights=files.weights, min_word_count=files.min_word_count
-        )
-        for i in range(min(num_workers, len(files.parts)))
-    ]
+    shares = _shares(files, num_workers)
     log = checkpoint.read()
     with open_partitions(shares) as (partitions, figures_of_shares):
         trained, statistics = train_partitioned(partitions, options, log=log, on_round=checkpoint.write_now_and_then)
     _check_sums(figures_of_shares)
     return trained, _sum(figures_of_shares), _describe(statistics, len(shares), 0 if log is None else len(log.results))
+
+
+def train_second(
+    files: WordFiles, num_workers: int, options: BpeOptions, checkpoint: Checkpoint, open_partitions: OpenPartitions
+) -> tuple[TrainedBpe, WordFigures, dict[str, int]]:
+    """Train a second stage on units; as ``train``."""
+    first = files.first
+    assert first is not None
+    if len(first.trained.vocab) >= options.vocab_size and first.figures is not None and not first.is_reference:
+        return first.trained, first.figures, {}  # nothing is left to do
+    base = first.trained
+    if first.is_reference:
+        base = _inherited(files, first)
+        new_ids = np.array([base.vocab.get(chars, -1) for chars in first.trained.vocab], dtype=np.int32)
+        files = dataclasses.replace(files, first=dataclasses.replace(first, new_ids=new_ids))
+    log = checkpoint.read()
+    shares = _shares(files, num_workers)
+    with (open_partitions if len(shares) > 1 else open_local_partitions)(shares) as (partitions, figures):
+        pa.default_memory_pool().release_unused()  # what reading left
+        on_round = checkpoint.write_now_and_then
+        trained, statistics = train_superbpe(partitions, base, options, log=log, on_round=on_round)
+    _check_sums(figures)
+    return trained, _sum(figures), _describe(statistics, len(shares), 0 if log is None else len(log.results))
+
+
+def _inherited(files: WordFiles, first: FirstStage) -> TrainedBpe:
+    """What the original keeps of the first stage."""
+    encoder = UnitEncoder(first.trained, first.special_tokens)
+    met = np.zeros(len(first.trained.merges), dtype=np.bool_)
+    seen = np.zeros(256, dtype=np.bool_)
+    for part in files.parts:
+        units, _, _ = read_words(dataclasses.replace(files, parts=[part]))
+        met |= encoder.met(units)
+        seen |= seen_bytes(units.values[: units.num_bytes])
+    return inherited(first.trained, met, seen, len(first.special_tokens))
+
+
+def _shares(files: WordFiles, num_workers: int) -> list[WordFiles]:
+    """The files, divided among workers."""
+    num_workers = min(num_workers, len(files.parts))
+    return [dataclasses.replace(files, parts=files.parts[index::num_workers]) for index in range(num_workers)]
 
 
 def _sum(figures: Sequence[WordFigures]) -> WordFigures:
@@ -141,8 +257,8 @@ def _describe(statistics: Statistics, num_workers: int, resumed_at: int) -> dict
 @contextlib.contextmanager
 def open_local_partitions(shares: Sequence[WordFiles]) -> Iterator[tuple[Partitions, list[WordFigures]]]:
     """Workers that are threads of this process."""
-    found = [read_words(share) for share in shares]
-    yield LocalPartitions([words_of(words, counts) for words, counts, _ in found]), [figures for _, _, figures in found]
+    found = [read_share(share) for share in shares]
+    yield LocalPartitions([words for words, _ in found]), [figures for _, figures in found]
 
 
 class Checkpoint:

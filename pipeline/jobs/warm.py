@@ -12,13 +12,14 @@ from pathlib import Path
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.spec import (
+    BpeSpec,
     ExecutionSpec,
     HoldoutSpec,
     JobSpec,
     PackSpec,
     PretokenizerSpec,
     SourceSpec,
-    TokenizerSpec,
+    SuperBpeSpec,
 )
 
 
@@ -28,8 +29,10 @@ def main() -> None:
         text = "\n".join(f"document {i}: some words, 12345, and a longer_word_than_fifteen_bytes" for i in range(64))
         Path(folder, "corpus.txt").write_text(text)
         tokenizers = (
-            TokenizerSpec(name="plain", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2")),
-            TokenizerSpec(name="digits", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2", digits="r2l")),
+            BpeSpec(name="plain", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2")),
+            BpeSpec(name="digits", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2", digits="r2l")),
+            SuperBpeSpec(name="superwords", vocab_size=320, transition=270),
+            SuperBpeSpec(name="chunks", vocab_size=270, stage="random_chunks"),
         )
         packs = (
             PackSpec(tokenizers=("plain",), sequence_length=64, strategy="best_fit"),

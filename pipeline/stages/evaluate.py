@@ -57,11 +57,38 @@ def measure(tokenizer: Tokenizer | ForeignTokenizer, texts: pa.LargeStringArray)
 
 
 def describe(sums: Measure, id_counts: NDArray[np.int64]) -> dict[str, Any]:
-    """Sums, ratios and the share of the vocabulary that occurs, as a report shows them."""
+    """Sums, ratios, the share of the vocabulary that occurs, and its bits, as a report shows them."""
     used = int((id_counts > 0).sum())
     return {
         **asdict(sums),
         **sums.ratios(),
         "vocab_size": len(id_counts),
         "vocab_used_fraction": round(used / len(id_counts), 6),
+        **unigram_bits(id_counts),
+    }
+
+
+def unigram_bits(id_counts: NDArray[np.int64]) -> dict[str, float | None]:
+    """How much a token tells, if tokens came one by one, each as often as it does here.
+
+    ``bits_per_token``: the mean, the entropy of the unigram distribution; ``bits_deviation``: the standard deviation over
+    the tokens of the text, small where each tells about as much as the other; ``capacity_used``: the entropy as a share of
+    the most that a vocabulary of that size could have. None without tokens.
+
+    Examples
+    --------
+    One id twice, two others once: 1, 2 and 2 bits, 1.5 on average, with a deviation of 0.5; of log2(3) that is 0.95.
+    """
+    total = int(id_counts.sum())
+    if total == 0:
+        return {"bits_per_token": None, "bits_deviation": None, "capacity_used": None}
+    shares = id_counts[id_counts > 0] / total
+    bits = -np.log2(shares)
+    mean = float((shares * bits).sum())
+    deviation = float(np.sqrt((shares * (bits - mean) ** 2).sum()))
+    most = np.log2(len(id_counts))
+    return {
+        "bits_per_token": round(mean, 6),
+        "bits_deviation": round(deviation, 6),
+        "capacity_used": round(mean / most, 6) if most else None,
     }

@@ -149,8 +149,8 @@ def test_a_word_that_is_not_allowed(path, value, parts):
         ("tokenizers.1.vocab_size", 0, ["tokenizers[1].vocab_size is 0", "at least 257"]),
         ("tokenizers.1.vocab_size", 2**21, ["tokenizers[1].vocab_size is 2097152", "at most 2097151"]),
         ("tokenizers.1.vocab_size", 2**31, ["tokenizers[1].vocab_size is 2147483648", "at most 2097151"]),
-        ("tokenizers.1.min_count", -1, ["tokenizers[1].min_count is -1", "0 or more"]),
-        ("tokenizers.1.max_token_length", 0, ["tokenizers[1].max_token_length is 0", "1 or more"]),
+        ("tokenizers.1.min_count", -1, ["tokenizers[1].min_count is -1", "0 to"]),
+        ("tokenizers.1.max_token_length", 0, ["tokenizers[1].max_token_length is 0", "1 to"]),
         ("tokenizers.1.name", "a/b", ["tokenizers[1].name is 'a/b'", "letters"]),
         ("tokenizers.1.name", "", ["tokenizers[1].name is ''", "letters"]),
         ("tokenizers.1.name", "..", ["tokenizers[1].name is '..'", "letters"]),
@@ -420,6 +420,12 @@ def test_the_output_and_execution_are_no_part_of_what_determines_the_result():
     other = parse_spec({**copy.deepcopy(BASE), "output": "elsewhere", "execution": {"address": "auto", "retries": 9}})
     assert to_dict(one) == to_dict(other)
     assert to_dict(one) != to_dict(parse_spec(changed("holdout.seed", 1)))
+
+
+def test_the_example_of_two_stages_is_a_spec(pytestconfig):
+    spec = load_spec(str(pytestconfig.rootpath / "examples" / "superbpe.yaml"))
+    assert [t.name for t in spec.tokenizers] == ["bpe", *(f"superbpe-t{share}" for share in (40, 60, 80, 90))]
+    assert spec.tokenizers[0].make_pretokenizer() == spec.tokenizers[1].make_word_pretokenizer()
 
 
 def test_the_example_is_a_spec(pytestconfig):

@@ -17,7 +17,7 @@ import pytest
 from pipeline.jobs.cli import main
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.plan import counting_pass
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import PLAIN_STEPS
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def test_task_after_task_is_the_whole_job(
 ) -> None:  # fmt: skip
     undisturbed = run({"output": str(tmp_path / "undisturbed")})
     names = task_names(fields)
-    assert list(names) == list(STEPS)
+    assert list(names) == list(PLAIN_STEPS)
     for step, name in names.items():
         status, out, err = call("run", spec_file, "--only", f"{step}/{name}")
         assert (status, err) == (0, "")
@@ -69,7 +69,7 @@ def test_task_after_task_is_the_whole_job(
     assert hashes(run().out) == hashes(undisturbed.out)
 
 
-@pytest.mark.parametrize("step", STEPS[1:])
+@pytest.mark.parametrize("step", PLAIN_STEPS[1:])
 def test_a_task_whose_predecessors_are_missing(
     call: Callable[..., Told], fields: dict[str, Any], spec_file: Path, tmp_path: Path, step: str
 ) -> None:
@@ -85,9 +85,9 @@ def test_a_task_whose_predecessors_are_missing(
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("cuont/00000", f"STEP/NAME is expected; steps: {', '.join(STEPS)}"),
-        ("", f"STEP/NAME is expected; steps: {', '.join(STEPS)}"),
-        ("/count", f"STEP/NAME is expected; steps: {', '.join(STEPS)}"),
+        ("cuont/00000", f"STEP/NAME is expected; steps: {', '.join(PLAIN_STEPS)}"),
+        ("", f"STEP/NAME is expected; steps: {', '.join(PLAIN_STEPS)}"),
+        ("/count", f"STEP/NAME is expected; steps: {', '.join(PLAIN_STEPS)}"),
         ("count/00001", "count has no such task; its 1 are 00000 to 00000"),
         ("count", "count has no such task; its 1 are 00000 to 00000"),
         ("count/", "count has no such task; its 1 are 00000 to 00000"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as OutsideTokenizer
 
 from pipeline.pretokenizer import Pretokenizer
-from pipeline.stages.evaluate import Measure, describe, measure
+from pipeline.stages.evaluate import Measure, describe, measure, unigram_bits
 from pipeline.tokenizer import ForeignTokenizer, Tokenizer
 from tests import reference, strategies
 
@@ -79,3 +79,13 @@ def test_ratios() -> None:
 def test_nothing_to_divide_by() -> None:
     assert set(Measure().ratios().values()) == {None}
     assert measure(OURS, texts_of([]))[0] == Measure()
+
+
+def test_bits_of_a_token() -> None:
+    found = unigram_bits(np.array([2, 1, 1]))
+    assert found == {"bits_per_token": 1.5, "bits_deviation": 0.5, "capacity_used": round(1.5 / np.log2(3), 6)}
+    assert unigram_bits(np.array([5, 5, 5, 5, 0])) == {
+        "bits_per_token": 2.0, "bits_deviation": 0.0, "capacity_used": round(2 / np.log2(5), 6),
+    }  # fmt: skip
+    assert unigram_bits(np.array([7])) == {"bits_per_token": 0.0, "bits_deviation": 0.0, "capacity_used": None}
+    assert set(unigram_bits(np.zeros(3, dtype=np.int64)).values()) == {None}
