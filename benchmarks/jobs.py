@@ -26,8 +26,7 @@ from pipeline.jobs.plan import settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.ray_runner import RayRunner
 from pipeline.jobs.run import _done_before, make_job, run_job
-from pipeline.jobs.schedule import Receipts, step_tasks
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import PLAIN_STEPS, Receipts, step_tasks
 from pipeline.jobs.tasks import Job, Receipt, Task
 
 _EOS = "<|endoftext|>"
@@ -146,7 +145,7 @@ def resume_parts(spec: str) -> dict[str, Any]:
     stored = storage.list_stored(job.output)
     marks.append(time.perf_counter())
     receipts: Receipts = {}
-    for step in STEPS:
+    for step in PLAIN_STEPS:
         tasks = step_tasks(step, job, stored_plan, receipts)
         receipts[step] = _done_before(job, step, stored)
         if len(receipts[step]) != len(tasks):

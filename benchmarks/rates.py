@@ -27,7 +27,7 @@ from pipeline.jobs import warm
 from pipeline.jobs.load import load_spec
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_alone, run_job
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import PLAIN_STEPS
 from pipeline.jobs.tasks import read_receipts, receipt_path
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.stages.count import WordCounter, WordSums
@@ -93,7 +93,7 @@ def job(spec: str) -> dict[str, Any]:
     loaded = load_spec(spec)
     shutil.rmtree(loaded.output, ignore_errors=True)
     run_job(loaded, Progress(io.StringIO()))
-    receipts = {step: read_receipts(loaded.output, step) for step in STEPS}
+    receipts = {step: read_receipts(loaded.output, step) for step in PLAIN_STEPS}
     counted = [receipt.report for receipt in receipts["count"].values()]
     sizes: dict[str, int] = {}
     for found in receipts.values():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import MIX, PERCENTS, Corpus, make_corpus
+from benchmarks.markdown import with_tables
 from benchmarks.measure import Probe, describe_machine, describe_versions, run_probe
 from benchmarks.scale_model import INSTANCES, Rates, fit_growth, fit_line
 from benchmarks.scale_tables import MIXED, predictions, sizing, tables
@@ -188,15 +189,6 @@ def _to_json(result: dict[str, Any], instance: str) -> str:
     rows = predictions(Rates.from_dict(result["rates"]), instance)
     plain = [{**row, "is": dataclasses.asdict(row["is"])} for row in rows]
     return json.dumps({"instance": instance, "rates": result["rates"], "predictions": plain}, indent=1)
-
-
-def with_tables(document: str, blocks: dict[str, str]) -> str:
-    """The document with what stands between the two markers of each block made anew."""
-    for name, text in blocks.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, rest = document.split(start)
-        document = f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}"
-    return document
 
 
 def blocks_of(result: dict[str, Any], instance: str) -> dict[str, str]:

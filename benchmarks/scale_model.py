@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.jobs.plan import _num_partitions
-from pipeline.jobs.schedule import EVALUATE_SHARDS
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import EVALUATE_SHARDS, PLAIN_STEPS
 from pipeline.jobs.training import SYMBOLS_PER_WORKER
 from pipeline.stages.shard import usual_shard_bytes
 from pipeline.stages.shuffle import num_buckets
@@ -240,7 +239,7 @@ def requests(layout: Layout, sizes: dict[str, float], processes: int = 1) -> dic
         + Counter(PUT=layout.shards * (2 + _pieces(sizes["encode"]) + 3 + 2), HEAD=processes, GET=processes),
         "pack": Counter(GET=two_of_each * tasks["pack"], PUT=tasks["pack"] * (2 + _pieces(sizes["pack"]))),
     }
-    for step in STEPS:  # a look for the receipt, and the receipt
+    for step in PLAIN_STEPS:  # a look for the receipt, and the receipt
         made[step] += Counter(HEAD=tasks[step], LIST=tasks[step], PUT=tasks[step])
     pages = math.ceil(layout.ranges / 1000)
     made["plan and end"] = Counter(
@@ -322,7 +321,7 @@ def predict(
     size_of = {"count": shard_bytes, "merge": words / layout.partitions, "train": words, "evaluate": shard_bytes}
     size_of |= {"encode": shard_bytes, "pack": bucket_bytes}
     steps = []
-    for name in STEPS:
+    for name in PLAIN_STEPS:
         own = rates.train.at(words) if name == "train" else measure[name] * rates.seconds_per_byte[name]
         read, written = moved[name]
         core_seconds = own + asked[name].total() * rates.request + read * rates.read + written * rates.written

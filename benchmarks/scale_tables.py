@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.markdown import table
 from benchmarks.scale_model import (
     INSTANCES,
     PRICES_OF,
@@ -84,7 +85,7 @@ def sizing(result: dict[str, Any]) -> str:
         training = [f"{_gb(_training_of(each).memory_bytes)} ({each.train_workers})" for each in (found, high)]
         rows.append([name, f"{nodes} × `{instance}`", *time, *dollars, *training, _gb(found.driver_bytes)])
     header = ["text", "nodes", "time, S3 as fast as asked", "S3 as for one prefix", "dollars (spot)", "S3 as for one prefix"]
-    return _table([*header, "memory of training (workers)", "with the most words", "memory of the driver"], rows)
+    return table([*header, "memory of training (workers)", "with the most words", "memory of the driver"], rows)
 
 
 def _training_of(found: Prediction) -> Step:
@@ -112,10 +113,11 @@ def _measured(result: dict[str, Any], rates: Rates) -> str:
     line = rates.task_memory["train"]
     train = f"{rates.train.base:.1f} s + {rates.train.slope * 1e6:.2f} s a million distinct words"
     rows.append(["train", train, f"{line.base / 1e6:.0f} MB + {line.slope:.0f} B a distinct word"])
-    table = _table(["step", "one vCPU, the other of its core busy", "peak memory of a task, program included"], rows)
+    measured = table(["step", "one vCPU, the other of its core busy", "peak memory of a task, program included"], rows)
     return (
         f"### What was measured\n\n{result['date']}; {machine['processor']}, {machine['cores']} hyperthreads of one core, "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB; {text / 1e6:.0f} MB of mixed text, 32,768 tokens, `gpt4o`.\n\n{table}"
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB; {text / 1e6:.0f} MB of mixed text, 32,768 tokens, `gpt4o`.\n\n"
+        f"{measured}"
     )
 
 
@@ -131,7 +133,7 @@ def _sizes(rates: Rates) -> str:
         ["a byte from S3, to S3", f"{1 / rates.read / 1e6:,.0f} MB/s, {1 / rates.written / 1e6:,.0f} MB/s of a vCPU"],
         ["a task through Ray", f"{rates.dispatch * 1e3:.2f} ms"],
     ]
-    return _table(["what", "size or time"], rows)
+    return table(["what", "size or time"], rows)
 
 
 def _words(result: dict[str, Any], rates: Rates) -> str:
@@ -143,7 +145,7 @@ def _words(result: dict[str, Any], rates: Rates) -> str:
         row += [f"{law.factor:.2f} · n^{law.exponent:.3f}", f"{law.residual:.1%}"]
         rows.append(row + [f"{law.words(n) / 1e6:,.0f} M" for n in (1e12, 15e12)])
     header = ["text", "measured up to", "distinct words", "of them once", "law", "greatest residual"]
-    return "### Distinct words\n\n" + _table([*header, "1 TB (extrapolated)", "15 TB (extrapolated)"], rows)
+    return "### Distinct words\n\n" + table([*header, "1 TB (extrapolated)", "15 TB (extrapolated)"], rows)
 
 
 def _listing(result: dict[str, Any]) -> str:
@@ -163,7 +165,7 @@ def _listing(result: dict[str, Any]) -> str:
     return (
         f"### A listing of {facts['files']:,} files\n\n{_gb(facts['text_bytes'])} in sparse files, {facts['shards']:,} "
         f"shards; plan.json has {_mb(found['plan']['plan_bytes'])}. The program alone takes "
-        f"{_mb(found['plan']['rss_before_bytes'])} of each figure.\n\n{_table(['what', 'time', 'peak memory'], rows)}"
+        f"{_mb(found['plan']['rss_before_bytes'])} of each figure.\n\n{table(['what', 'time', 'peak memory'], rows)}"
     )
 
 
@@ -180,7 +182,7 @@ def _times(rates: Rates, mixed: dict[tuple[str, int], Prediction], instance: str
         rows.append([work, str(nodes), *times, f"**{_time(found.seconds)}**", _time(slow.seconds), machines, *others])
     steps = [step.name for step in next(iter(mixed.values())).steps]
     header = ["text", "nodes", *steps, "in all", "if S3 keeps to one prefix", "machines (spot)", "requests"]
-    return _table([*header, "`_work` meanwhile"], rows)
+    return table([*header, "`_work` meanwhile"], rows)
 
 
 def _objects(mixed: dict[tuple[str, int], Prediction]) -> str:
@@ -192,7 +194,7 @@ def _objects(mixed: dict[tuple[str, int], Prediction]) -> str:
         sizes = [_gb(found.work_bytes), _gb(found.packed_bytes), _gb(found.driver_bytes)]
         rows.append([name, *(f"{count:,}" for count in counts), *asked, *sizes, f"{resume_requests(layout).total():,}"])
     header = ["text", "files", "shards", "partitions", "buckets", "objects", "GET", "PUT", "HEAD", "LIST"]
-    return _table([*header, "`_work`", "packed", "driver's memory", "requests of a resume"], rows)
+    return table([*header, "`_work`", "packed", "driver's memory", "requests of a resume"], rows)
 
 
 def _training(found: list[dict[str, Any]]) -> str:
@@ -203,7 +205,7 @@ def _training(found: list[dict[str, Any]]) -> str:
             words = [f"{row['words_as']} ({row['growth']})", f"{row['is'].words / 1e6:,.0f} M"]
             rows.append([row["work"], *words, _gb(step.memory_bytes), f"{row['is'].train_workers}", _time(step.seconds)])
     header = ["text", "words as in", "distinct words", "memory, all workers", "`train_workers`", "time, one process"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _steps(mixed: dict[tuple[str, int], Prediction]) -> str:
@@ -224,12 +226,7 @@ def _steps(mixed: dict[tuple[str, int], Prediction]) -> str:
                 )
     header = ["text", "step", "tasks", "memory of a task", "tasks a node", "vCPU time", "network a node", "GET a second"]
     header.append("limit")
-    return _table(header, rows)
-
-
-def _table(header: list[str], rows: Rows) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return table(header, rows)
 
 
 def _time(seconds: float) -> str:

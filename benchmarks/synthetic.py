@@ -26,8 +26,7 @@ from pipeline.jobs.plan import Plan, read_plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.ray_runner import RayRunner
 from pipeline.jobs.run import _done_before, make_job, run_job
-from pipeline.jobs.schedule import Receipts, step_tasks
-from pipeline.jobs.steps import STEPS
+from pipeline.jobs.schedule import PLAIN_STEPS, Receipts, step_tasks
 from pipeline.jobs.tasks import Job, Receipt, Task, read_receipts, receipt_path
 from pipeline.storage import StoredFile
 from tests.corpus import documents
@@ -110,7 +109,7 @@ def _templates() -> dict[str, Receipt]:
         folder = Path(name)
         (folder / "tiny.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(300)))
         run_job(parse_spec(spec_fields(folder, str(folder / "tiny.jsonl"))), Progress(io.StringIO()))
-        return {step: next(iter(read_receipts(str(folder / "out"), step).values())) for step in STEPS}
+        return {step: next(iter(read_receipts(str(folder / "out"), step).values())) for step in PLAIN_STEPS}
 
 
 def _receipt(template: Receipt, task: Task, plan: Plan) -> Receipt:
@@ -138,7 +137,7 @@ def _iter_receipts(job: Job, plan: Plan) -> Iterator[tuple[str, list[Task], list
     """Step after step, all its tasks and their receipts; for each step from the receipts of those before."""
     templates = _templates()
     receipts: Receipts = {}
-    for step in STEPS:
+    for step in PLAIN_STEPS:
         tasks = step_tasks(step, job, plan, receipts)
         made = [_receipt(templates[step], task, plan) for task in tasks]
         receipts[step] = {receipt.name: receipt for receipt in made}
@@ -164,7 +163,7 @@ def write_receipts(spec: str) -> dict[str, Any]:
 def _listing(job: Job) -> dict[str, StoredFile]:
     """What a listing of the output gives if all outputs are there: those of the receipts, and the receipts."""
     stored = {}
-    for step in STEPS:
+    for step in PLAIN_STEPS:
         for receipt in read_receipts(job.output, step).values():
             for path, num_bytes in [(entry["path"], entry["bytes"]) for entry in receipt.outputs]:
                 stored[path] = StoredFile(job.path(path), path, num_bytes, "")
@@ -184,7 +183,7 @@ def drive(spec: str) -> dict[str, Any]:
     listed = time.perf_counter()
     receipts: Receipts = {}
     progress = Progress(io.StringIO())
-    for step in STEPS:
+    for step in PLAIN_STEPS:
         tasks = step_tasks(step, job, stored_plan, receipts)
         done = _done_before(job, step, stored)
         missing = [task for task in tasks if task.name not in done]
