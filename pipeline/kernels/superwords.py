@@ -13,7 +13,7 @@ by the textbook loop, lowest rank first, leftmost of equals, so that look-ups of
 run that is too long for it is merged with a heap.
 
 Measured (``benchmarks.superwords``) on one core, English prose, a published vocabulary of 200,000: 37 MB/s of it new to the
-cache, 41 MB/s the second time, with splitting; a third of the time are splitting and words, half of it the runs.
+cache, 41 MB/s the second time, with splitting.
 
 Examples
 --------
