@@ -1,6 +1,6 @@
 """Time, memory and tokens of superwords: ``python -m benchmarks.superwords``, which writes the tables of docs/superwords.md.
 
-Measuring takes about half an hour; ``--stored`` only writes the tables, from ``results/superwords.json``.
+Measuring takes about a quarter of an hour; ``--stored`` only writes the tables, from ``results/superwords.json``.
 """
 
 from __future__ import annotations
