@@ -46,6 +46,10 @@ PRESETS: dict[str, tuple[str, str]] = {
     "qwen2": (_CL100K, DIGITS["single"]),
     "superbpe": (_O200K.replace(f"{_CONTRACTION}?", ""), DIGITS["l2r"]),
     "whitespace": (r" ?\S+|\s+(?!\S)|\s+", ""),
+    "words": (
+        r" ?[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        DIGITS["l2r"],
+    ),
     "none": ("", ""),
 }
 """Regex with a place for the digits, and what stands there if the spec does not say."""

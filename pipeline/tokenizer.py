@@ -13,22 +13,21 @@ import dataclasses
 import functools
 import hashlib
 import json
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import __version__
-from pipeline.arrow import iter_slices, list_array, rows_of
+from pipeline.arrow import iter_slices, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
+from pipeline.encoding import ENCODE_BYTES, Texts, WordCaches, Words, as_array, encode_texts
 from pipeline.errors import ArtifactError
-from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, WordCache, encode_words, move_entries
+from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, encode_words
 from pipeline.kernels.ranks import MOST_IDS, MergeTables, mark_met, pair_table, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.normalizer import from_json as normalizer_from_json
@@ -38,18 +37,8 @@ from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import id_type
 from pipeline.superwords import SuperwordEncoder, has_superwords, superword_encoder
 
-ENCODE_BYTES = 1 << 23
-"""Bytes of text that are normalized and cut at a time."""
-
-FIRST_CACHE_ENTRIES = 1 << 15
-CACHE_ENTRIES = 1 << 21
-CACHE_BYTES = 1 << 24
-CACHE_IDS = 1 << 22
-
 EncoderName: TypeAlias = Literal["merge", "greedy", "fewest"]
 _MODES: dict[EncoderName, int] = {"merge": MERGE, "greedy": GREEDY, "fewest": FEWEST}
-
-Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,27 +139,8 @@ class Tokenizer:
         return Encoder(_MODES[self.encoder], merges, build_trie(merges.token_values, merges.token_offsets, is_text))
 
     @functools.cached_property
-    def _caches(self) -> threading.local:
-        return threading.local()
-
-    @property
-    def _cache(self) -> WordCache:
-        """The word cache of the calling thread; it grows with the words it holds."""
-        cache: WordCache | None = getattr(self._caches, "words", None)
-        if cache is None:
-            cache = WordCache(
-                np.zeros((FIRST_CACHE_ENTRIES, 4), dtype=np.uint64),
-                np.zeros(CACHE_BYTES, dtype=np.uint8),
-                np.zeros(CACHE_IDS, dtype=np.int32),
-                np.zeros(3, dtype=np.int64),
-            )
-        elif 3 * cache.used[0] >= len(cache.entries) and len(cache.entries) < CACHE_ENTRIES:
-            factor = 4 if 4 * len(cache.entries) < CACHE_ENTRIES else 2  # seldom copied, never much larger than needed
-            entries = np.zeros((factor * len(cache.entries), 4), dtype=np.uint64)
-            move_entries(cache.entries, entries)
-            cache = cache._replace(entries=entries)
-        self._caches.words = cache
-        return cache
+    def _caches(self) -> WordCaches:
+        return WordCaches()
 
     def __getstate__(self) -> dict[str, Any]:
         return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
@@ -188,46 +158,20 @@ class Tokenizer:
         TypeError, ValueError
             The texts are no strings, or hold nulls.
         """
-        array = _as_array(texts)
-        id_stops = np.zeros(len(array) + 1, dtype=np.int64)
-        ids = np.empty(0, dtype=self.dtype)
-        some_ids = np.empty(0, dtype=np.int32)  # of the words at hand: they stay in the second-level cache
-        size = doc = 0
-        for piece in iter_slices(array, ENCODE_BYTES):
-            rows = rows_of(normalize(piece, self.normalizer))
-            doc_stops = rows.offsets[1:]
-            first_doc = doc
-            for start, stops in self.pretokenizer.iter_words(rows):
-                room = int(stops[-1]) - start + 4
-                if room > len(some_ids):
-                    some_ids = np.empty(room, dtype=np.int32)
-                next_doc = first_doc + int(np.searchsorted(doc_stops, stops[-1], side="right"))
-                sizes = id_stops[doc + 1 : next_doc + 1]
-                ended = doc_stops[doc - first_doc : next_doc - first_doc]
-                cache = self._cache
-                self._caches.words = None  # should the kernel raise
-                if self._superwords is None:
-                    some = encode_words(rows.values, start, stops, ended, self._encoder, cache, some_ids, sizes)
-                else:
-                    some = self._superwords.encode(rows.values, start, stops, ended, cache, some_ids, sizes)
-                self._caches.words = cache
-                sizes += size
-                if size + some > len(ids):  # one id in three bytes is more than most text needs
-                    wanted = pc.sum(pc.binary_length(array)).as_py() // 3
-                    ids = _grown(ids, size, max(size + some, len(ids) * 3 // 2, wanted))
-                ids[size : size + some] = some_ids[:some]
-                size += some
-                doc = next_doc
-            id_stops[doc + 1 : first_doc + len(piece) + 1] = size
-            doc = first_doc + len(piece)
-        return list_array(pa.array(ids[:size]), id_stops)
+        return encode_texts(as_array(texts), self.normalizer, self.pretokenizer, self.dtype, self._encode_some)
+
+    def _encode_some(self, words: Words, num_before: int, ids: NDArray[np.int32], sizes: NDArray[np.int64]) -> int:
+        with self._caches.cache() as cache:
+            if self._superwords is None:
+                return int(encode_words(*words, self._encoder, cache, ids, sizes))
+            return self._superwords.encode(*words, cache, ids, sizes)
 
     def num_unknown_bytes(self, texts: Texts) -> int:
         """How many bytes of the texts have no id, so that encoding leaves them out (``initial_alphabet: seen``)."""
         is_unknown = self._merge_tables.byte_ids < 0
         if not is_unknown.any():
             return 0
-        rows = rows_of(normalize(_as_array(texts), self.normalizer))
+        rows = rows_of(normalize(as_array(texts), self.normalizer))
         return int(is_unknown[rows.values[: rows.num_bytes]].sum())
 
     def merges_met(self, texts: Texts) -> NDArray[np.bool_]:
@@ -236,7 +180,7 @@ class Tokenizer:
         That is, when all merges before some rank are done, and none from there on. Slow: a heap for each word.
         """
         met = np.zeros(len(self.merges), dtype=np.bool_)
-        for piece in iter_slices(_as_array(texts), ENCODE_BYTES):
+        for piece in iter_slices(as_array(texts), ENCODE_BYTES):
             rows = rows_of(normalize(piece, self.normalizer))
             for start, stops in self.pretokenizer.iter_words(rows):
                 mark_met(rows.values, start, stops, self._merge_tables, met)
@@ -255,7 +199,7 @@ class Tokenizer:
 
     def num_words(self, texts: Texts) -> int:
         """How many words the pretokenizer cuts the texts into."""
-        rows = rows_of(normalize(_as_array(texts), self.normalizer))
+        rows = rows_of(normalize(as_array(texts), self.normalizer))
         return sum(len(stops) for _, stops in self.pretokenizer.iter_words(rows))
 
     def normalize(self, text: str) -> str:
@@ -441,7 +385,7 @@ class ForeignTokenizer:
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """As ``Tokenizer.encode_batch``."""
-        encoded = self.outside.encode_batch_fast(_as_array(texts).to_pylist(), add_special_tokens=False)
+        encoded = self.outside.encode_batch_fast(as_array(texts).to_pylist(), add_special_tokens=False)
         return pa.array([e.ids for e in encoded], type=pa.large_list(pa.uint32()))
 
 
@@ -467,25 +411,6 @@ def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
         outside.no_truncation()
         outside.no_padding()
         return ForeignTokenizer(outside)
-
-
-def _grown(ids: NDArray[Any], size: int, room: int) -> NDArray[Any]:
-    larger = np.empty(room, dtype=ids.dtype)
-    larger[:size] = ids[:size]
-    return larger
-
-
-def _as_array(texts: Texts) -> pa.LargeStringArray:
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    if not isinstance(texts, pa.Array):
-        texts = pa.array(texts, type=pa.large_string())
-    kind = texts.type.value_type if pa.types.is_dictionary(texts.type) else texts.type
-    if not any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
-        raise TypeError(f"the texts are of the type {texts.type}; strings are expected")
-    if texts.null_count:
-        raise ValueError(f"{texts.null_count} of the texts are null; drop them first")
-    return texts.cast(pa.large_string())
 
 
 def _json_bytes(value: Any) -> bytes:

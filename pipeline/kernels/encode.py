@@ -30,11 +30,11 @@ GROUP = 256
 
 LONGEST_CACHED = 255
 
-_FETCHED = 64  # entries fetched at the same time
-_UNCACHED = np.uint64(2**64 - 1)  # in place of the entry of a longer word
+FETCHED = 64  # entries fetched at the same time
+UNCACHED = np.uint64(2**64 - 1)  # in place of the entry of a longer word
 
 _IN_PLACE = 4  # ids that an entry has room for
-_IN_ARENA = np.uint64(15)  # in place of their number: they are in the arena
+IN_ARENA = np.uint64(15)  # in place of their number: they are in the arena
 _NUM_IDS = np.uint64(0xF0) << np.uint64(56)  # the bits of an entry's second lane that hold their number
 _LONG_ENTRY = np.uint64(0xF0)  # in the arena, and a length that no short word has
 _S32 = np.uint64(32)
@@ -57,7 +57,7 @@ class WordCache(NamedTuple):
 
     ``entries [shape=(capacity, 4), dtype=uint64]``: a word's key (two lanes) and its ids, two in each of the other lanes,
     or their place and number in ``ids [dtype=int32]``; the capacity is a power of two.
-    Of a short word, the number of ids is in the top half byte of the second lane, ``_IN_ARENA`` if they are elsewhere. Of
+    Of a short word, the number of ids is in the top half byte of the second lane, ``IN_ARENA`` if they are elsewhere. Of
     a long word the second lane holds, below ``_LONG_ENTRY``, its place in ``arena [dtype=uint8]``: length, then bytes.
     ``used [shape=(3,), dtype=int64]``: taken entries, bytes and ids.
     """
@@ -97,7 +97,7 @@ def _encode_word(text, start, stop, encoder, ids, size, scratch):
 
 
 @leaf
-def _look_up(text, start, stops, cache, slots, missing, lows, highs):
+def look_up(text, start, stops, cache, slots, missing, lows, highs):
     """Find the entries of some words, and take free ones for new words, which then lack their ids.
 
     ``slots [dtype=uint64]`` is filled with the entry of each word, ``missing [dtype=int64]`` with the new words. Returns how
@@ -110,8 +110,8 @@ def _look_up(text, start, stops, cache, slots, missing, lows, highs):
     one = np.uint64(1)
     num_missing = 0
     ids_used = used[2]
-    for first in range(0, len(stops), _FETCHED):
-        fetched = min(_FETCHED, len(stops) - first)
+    for first in range(0, len(stops), FETCHED):
+        fetched = min(FETCHED, len(stops) - first)
         fetch_entries(text, start, stops[first : first + fetched], entries, lows, highs, slots[first:])
         for i in range(fetched):
             stop = stops[first + i]
@@ -126,7 +126,7 @@ def _look_up(text, start, stops, cache, slots, missing, lows, highs):
                 is_long = high >> _S56 == LONG
                 num_bytes = length + 1 if is_long else 0
                 if length > LONGEST_CACHED or length > len(cache.ids) or num_bytes > len(arena):
-                    slots[first + i] = _UNCACHED
+                    slots[first + i] = UNCACHED
                     start = stop
                     continue
                 ids_used += length
@@ -149,7 +149,7 @@ def _look_up(text, start, stops, cache, slots, missing, lows, highs):
 
 
 @leaf
-def _remember(cache, slot, ids, num_ids):
+def remember(cache, slot, ids, num_ids):
     """Put the ids of a new word, ``ids[:num_ids]``, into its entry."""
     entries = cache.entries
     if num_ids <= _IN_PLACE and entries[slot, 1] >> _S56 != _LONG_ENTRY:
@@ -166,13 +166,13 @@ def _remember(cache, slot, ids, num_ids):
     for i in range(num_ids):
         cache.ids[place + i] = ids[i]
     cache.used[2] += num_ids
-    entries[slot, 1] |= _IN_ARENA << _S60
+    entries[slot, 1] |= IN_ARENA << _S60
     entries[slot, 2] = np.uint64(place)
     entries[slot, 3] = np.uint64(num_ids)
 
 
 @leaf
-def _forget(cache):
+def forget(cache):
     """All entries become free."""
     for i in range(len(cache.entries)):
         cache.entries[i, 1] = 0
@@ -195,12 +195,12 @@ def _encode_missing(text, start, stops, missing, encoder, cache, slots, more, sc
             slots_short[num_short] = slots[word]
             num_short += 1
         else:
-            _remember(cache, slots[word], more, _encode_word(text, word_start, stops[word], encoder, more, 0, scratch))
+            remember(cache, slots[word], more, _encode_word(text, word_start, stops[word], encoder, more, 0, scratch))
     ids = np.empty((num_short, SCAN_SYMBOLS), dtype=np.int32)
     sizes = np.empty(num_short, dtype=np.int64)
     merge_short_words(text, starts_short, stops_short, num_short, encoder.merges, scratch, ids, sizes)
     for word in range(num_short):
-        _remember(cache, slots_short[word], ids[word], sizes[word])
+        remember(cache, slots_short[word], ids[word], sizes[word])
 
 
 @njit
@@ -251,8 +251,8 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     """
     slots = np.empty(GROUP, dtype=np.uint64)
     missing = np.empty(GROUP, dtype=np.int64)
-    lows = np.empty(_FETCHED, dtype=np.uint64)
-    highs = np.empty(_FETCHED, dtype=np.uint64)
+    lows = np.empty(FETCHED, dtype=np.uint64)
+    highs = np.empty(FETCHED, dtype=np.uint64)
     entries = cache.entries
     cached_ids = cache.ids
     scratch = new_scratch()
@@ -261,9 +261,9 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
     word = 0
     while word < len(stops):
         group = stops[word : word + GROUP]
-        num_words, num_missing = _look_up(text, start, group, cache, slots, missing, lows, highs)
+        num_words, num_missing = look_up(text, start, group, cache, slots, missing, lows, highs)
         if num_words == 0:
-            _forget(cache)
+            forget(cache)
         if num_missing > 0:
             _encode_missing(text, start, group, missing[:num_missing], encoder, cache, slots, ids[size:], scratch)
         for i in range(num_words):
@@ -271,14 +271,14 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
                 doc_sizes[doc] = size
                 doc += 1
             slot = slots[i]
-            if slot == _UNCACHED:
+            if slot == UNCACHED:
                 size = _encode_word(text, start, group[i], encoder, ids, size, scratch)
                 start = group[i]
                 continue
             third = entries[slot, 2]
             fourth = entries[slot, 3]
             num_ids = entries[slot, 1] >> _S60
-            if num_ids < _IN_ARENA:  # four stores whatever their number, rather than a branch
+            if num_ids < IN_ARENA:  # four stores whatever their number, rather than a branch
                 ids[size] = np.int32(third & _LOWER)
                 ids[size + 1] = np.int32(third >> _S32)
                 ids[size + 2] = np.int32(fourth & _LOWER)

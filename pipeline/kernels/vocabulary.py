@@ -23,7 +23,7 @@ _NEXT, _PREVIOUS = 1, 2  # what the columns of a free slot hold while the trie i
 _FREE = -1
 _ROOT = 0
 _NO_PARENT = -2
-_NO_NODE = -1
+NO_NODE = -1
 _NO_ID = -1
 _BLOCK = 256  # a base is any slot of a block, and then its children are in that block: XOR changes the low eight bits
 _TRIES = 64  # free slots looked at for a node's children before a new block is made for them
@@ -205,10 +205,10 @@ def build_trie(token_values, token_offsets, is_text):
 
 
 @leaf
-def _step(nodes, node, byte):
-    """The node that a byte leads to, or ``_NO_NODE``."""
+def step_trie(nodes, node, byte):
+    """The node that a byte leads to, or ``NO_NODE``."""
     child = np.int64(nodes[node, _BASE] ^ byte)
-    return child if nodes[child, _PARENT] == node else np.int64(_NO_NODE)
+    return child if nodes[child, _PARENT] == node else np.int64(NO_NODE)
 
 
 @leaf
@@ -246,8 +246,8 @@ def greedy_word(text, start, stop, trie, ids, size):
         token = _NO_ID
         token_stop = at + 1
         for i in range(at, stop):
-            node = _step(nodes, node, text[i])
-            if node == _NO_NODE:
+            node = step_trie(nodes, node, text[i])
+            if node == NO_NODE:
                 break
             if nodes[node, _ID] != _NO_ID:
                 token = nodes[node, _ID]
@@ -297,8 +297,8 @@ def fewest_word(text, start, stop, trie, ids, size):
     node = np.int64(_ROOT)
     at = start
     while at < stop:
-        node = _step(nodes, node, text[at])
-        if node == _NO_NODE:
+        node = step_trie(nodes, node, text[at])
+        if node == NO_NODE:
             break
         at += 1
     if at == stop and nodes[node, _ID] != _NO_ID:  # most words of a trained vocabulary are one token
@@ -316,8 +316,8 @@ def fewest_word(text, start, stop, trie, ids, size):
         choice = np.int64(_ROOT)
         node = np.int64(_ROOT)
         for i in range(at, stop):
-            node = _step(nodes, node, text[i])
-            if node == _NO_NODE:
+            node = step_trie(nodes, node, text[i])
+            if node == NO_NODE:
                 break
             if nodes[node, _ID] != _NO_ID:
                 cost = costs[(i + 1) & mask] + 1

@@ -1,0 +1,217 @@
+"""Which roots and which literal pieces a morphology-hybrid vocabulary has, and what its ids cost: from word counts.
+
+1. All words are cut with all roots of the language. The roots used most take their share of the vocabulary.
+2. The words are cut again with these. What is left to bytes is counted, and BPE on it (``bpe.py``) makes the pieces.
+3. Costs are bits: ids are counted in the words as cut by the costs so far, and cost ``log2(all / count)`` from then on. That
+   is hard EM for a unigram model over the lattice (Kudo 2018, "Subword Regularization", section 3.2, with the best path
+   in place of all).
+
+Everything is exact and in whole numbers, so the same words give the same tokenizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.arrow import Rows, binary_array, rows_of
+from pipeline.byte_level import to_bytes
+from pipeline.errors import DataError
+from pipeline.kernels.morph import LITERAL, ROOT, segment_words
+from pipeline.morph import NUM_BYTES, MorphTokenizer
+from pipeline.trainers.bpe import BpeOptions, train_bpe
+
+BIT = 256
+"""Costs are in parts of a bit."""
+
+SLICE_BYTES = 1 << 22
+"""Words that are cut at a time."""
+
+ROUNDS = 2
+"""Of counting, with all roots; and once more with what was chosen."""
+
+_MARKER_COST, _AFFIX_COST, _ROOT_COST, _BYTE_COST = 3 * BIT, 6 * BIT, 14 * BIT, 6 * BIT
+"""Before anything is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MorphOptions:
+    """How to train; ``root_share``: of what the vocabulary has room for beside affixes and bytes."""
+
+    vocab_size: int
+    root_share: float
+    min_count: int = 1
+    max_token_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedMorph:
+    """The tokenizer, and how often each of its ids occurs in the words as it cuts them."""
+
+    tokenizer: MorphTokenizer
+    id_counts: NDArray[np.int64]
+
+
+def untrained(tokenizer: MorphTokenizer) -> MorphTokenizer:
+    """The same with the costs to begin with."""
+    starts = tokenizer.tables_starts
+    sizes = np.diff([0, *starts])
+    costs = (0, _MARKER_COST, _AFFIX_COST, _AFFIX_COST, _ROOT_COST, _BYTE_COST)
+    return dataclasses.replace(tokenizer, costs=tuple(np.repeat(costs, sizes).tolist()))
+
+
+def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer, options: MorphOptions) -> TrainedMorph:
+    """Train from distinct words.
+
+    Parameters
+    ----------
+    words
+        The words' bytes, each word once. Their order does not matter.
+    counts
+        Occurrences of each word in the corpus. ``[shape=(n_words,), dtype=int64]``
+    tokenizer
+        With all roots of the language and no pieces; its costs do not matter.
+    options
+        Vocabulary size and the like.
+
+    Raises
+    ------
+    DataError
+        There is no room for the affixes.
+
+    Examples
+    --------
+    Roots ``ev`` and ``evet``; words " evler" (3 times) and " xq" (twice); room for one root and one piece. ``ev`` is used 3
+    times and ``evet`` never, so ``ev`` it is; " xq" is left to bytes, whose most frequent pair is "␣x" (twice), the piece.
+    """
+    least = int(tokenizer.tables_starts[ROOT]) + NUM_BYTES
+    room = options.vocab_size - least
+    if room < 0:
+        raise DataError(
+            f"vocab_size is {options.vocab_size}; special tokens, markers, affixes and bytes alone are {least}"
+        )
+    full = untrained(tokenizer)
+    id_counts = _count_ids(words, counts, full)
+    for _ in range(ROUNDS - 1):
+        full = _with_counted_costs(full, id_counts)
+        id_counts = _count_ids(words, counts, full)
+    chosen = _choose_roots(full, id_counts, round(options.root_share * room), options.min_count)
+    small = dataclasses.replace(full, morphology=full.morphology.with_roots(chosen), costs=_of_chosen(full, chosen))
+    small = dataclasses.replace(small, pieces=_learn_pieces(words, counts, small, options, room - len(chosen)))
+    small = dataclasses.replace(small, costs=small.costs + tuple(_BYTE_COST + BIT * 6 for _ in small.pieces))
+    for _ in range(ROUNDS + 1):
+        id_counts = _count_ids(words, counts, small)
+        small = _with_counted_costs(small, id_counts)
+    return TrainedMorph(small, _count_ids(words, counts, small))
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def cut_words(words: Rows, tokenizer: MorphTokenizer) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
+    """For some words at a time: the number of the first, their ids, and how many each has."""
+    first = 0
+    while first < len(words.offsets) - 1:
+        start = int(words.offsets[first])
+        last = max(int(np.searchsorted(words.offsets, start + SLICE_BYTES, side="right")) - 1, first + 1)
+        stops = words.offsets[first + 1 : last + 1]
+        ids = np.empty(int(stops[-1]) - start + 4, dtype=np.int32)
+        sizes = np.empty(len(stops), dtype=np.int64)
+        segment_words(words.values, start, stops, tokenizer.tables, ids, sizes)
+        yield first, ids[: sizes[-1]], np.diff(sizes, prepend=0)
+        first = last
+
+
+def _count_ids(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer) -> NDArray[np.int64]:
+    """How often each id occurs. ``[shape=(vocab_size,), dtype=int64]``"""
+    found = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    for first, ids, sizes in cut_words(words, tokenizer):
+        np.add.at(found, ids, np.repeat(counts[first : first + len(sizes)], sizes))
+    return found
+
+
+def _with_counted_costs(tokenizer: MorphTokenizer, id_counts: NDArray[np.int64]) -> MorphTokenizer:
+    """Costs by counts; ids that do not occur cost as much as one that occurs half a time."""
+    total = int(id_counts.sum())
+    return dataclasses.replace(tokenizer, costs=tuple(bits(2 * total, max(2 * count, 1)) for count in id_counts.tolist()))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def bits(total: int, count: int) -> int:
+    """``log2(total / count)`` in 1/256 bits, rounded down; exact, unlike floats, whose last digit differs by machine.
+
+    Examples
+    --------
+    Of 8, 1 costs 3 bits: 768. Of 3, 1 costs 1.585 bits: 405.
+    """
+    return max((_power(total) // _power(count)).bit_length() - 1, 0)
+
+
+@functools.lru_cache(maxsize=8)
+def _power(number: int) -> int:
+    return number**BIT
+
+
+# --- roots ------------------------------------------------------------------------------------------------------------
+
+
+def _choose_roots(tokenizer: MorphTokenizer, id_counts: NDArray[np.int64], room: int, min_count: int) -> list[int]:
+    """The roots that occur most, in that order; ties to the first in the table."""
+    starts = tokenizer.tables_starts
+    counts = id_counts[starts[ROOT] : starts[LITERAL]]
+    order = np.argsort(-counts, kind="stable")[:room]
+    return [int(root) for root in order if counts[root] >= max(min_count, 1)]
+
+
+def _of_chosen(tokenizer: MorphTokenizer, chosen: list[int]) -> tuple[int, ...]:
+    starts = tokenizer.tables_starts
+    roots = [tokenizer.costs[starts[ROOT] + root] for root in chosen]
+    return (*tokenizer.costs[: starts[ROOT]], *roots, *tokenizer.costs[starts[LITERAL] :])
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _learn_pieces(
+    words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer, options: MorphOptions, num_pieces: int
+) -> tuple[bytes, ...]:
+    """BPE on what is left to bytes."""
+    runs, run_counts = _literal_runs(words, counts, tokenizer)
+    if num_pieces <= 0 or not len(run_counts):
+        return ()
+    bpe = BpeOptions(
+        vocab_size=NUM_BYTES + num_pieces, min_count=options.min_count, max_token_length=options.max_token_length
+    )
+    return tuple(to_bytes(chars) for chars in list(train_bpe(runs, run_counts, bpe).vocab)[NUM_BYTES:])
+
+
+def _literal_runs(
+    words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer
+) -> tuple[Rows, NDArray[np.int64]]:
+    """What stands between roots and affixes, distinct and ascending, and how often; of a model without pieces."""
+    literal = int(tokenizer.tables_starts[LITERAL])
+    tables = []
+    for first, ids, sizes in cut_words(words, tokenizer):
+        word_of = np.repeat(np.arange(len(sizes)), sizes)
+        is_literal = ids >= literal
+        at = np.flatnonzero(is_literal)
+        if not len(at):
+            continue
+        begins = np.concatenate(([True], (np.diff(at) > 1) | (np.diff(word_of[at]) > 0)))
+        values = (ids[at] - literal).astype(np.uint8)
+        offsets = np.append(np.flatnonzero(begins), len(at)).astype(np.int64)
+        run_counts = counts[first + word_of[at[begins]]]
+        table = pa.table({"run": binary_array(values, offsets), "count": pa.array(run_counts)})
+        tables.append(table.group_by("run").aggregate([("count", "sum")]))
+    if not tables:
+        return rows_of(pa.array([], pa.large_binary())), np.zeros(0, dtype=np.int64)
+    summed = pa.concat_tables(tables).group_by("run").aggregate([("count_sum", "sum")])
+    summed = summed.take(pc.sort_indices(summed, [("run", "ascending")])).combine_chunks()
+    return rows_of(summed.column("run").chunk(0)), summed.column("count_sum_sum").to_numpy()
