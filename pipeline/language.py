@@ -178,7 +178,9 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
     for root, line in zip(roots, lines["roots.tsv"], strict=True):
         for form in (root.text, *root.forms.values()):
             if form[1:] != language.lower(form)[1:]:
-                raise line.error(f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized")
+                raise line.error(
+                    f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized"
+                )
     _check_stems(language, lines, rule_lines)
     _check_classes(language, lines["affixes.tsv"])
     return language

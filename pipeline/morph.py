@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -195,7 +196,7 @@ class MorphTokenizer:
         stops = np.empty(len(array), dtype=np.int64)
         decode_ids(array.astype(np.int32), self.tables, text, stops)
         whole, starts = text.tobytes(), [0, *stops.tolist()]
-        return [whole[start:stop] for start, stop in zip(starts, starts[1:], strict=False)]
+        return [whole[start:stop] for start, stop in itertools.pairwise(starts)]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """As ``Tokenizer.decode_bytes``; special tokens as their own text."""

@@ -22,6 +22,9 @@ Errors = Literal["stop", "replace", "skip"]
 LEAST_TASK_MEMORY = 512 << 20
 """Half of it is the program itself."""
 
+ROOT_SHARE = 0.6
+"""Of a morphology-hybrid vocabulary, for roots: measured, see docs/morphology.md."""
+
 _MOST_COUNT = 10**12
 _MOST_CHUNK_CHARS = 1 << 20
 
@@ -160,6 +163,11 @@ class TokenizerSpec:
         """Ids that there are before the first merge, at least."""
         return (256 if self.initial_alphabet == "bytes" else 1) + len(self.special_tokens)
 
+    @property
+    def model_file(self) -> str:
+        """The file of the tokenizer's directory that is the model."""
+        return "tokenizer.json"
+
     def make_pretokenizer(self) -> Pretokenizer:
         """How the tokenizer cuts text; SpecError if ``tokenizers`` refuses a regex."""
         raise NotImplementedError
@@ -177,11 +185,66 @@ class BpeSpec(TokenizerSpec):
     pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="gpt4o"))
     digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
     encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
+    morphemes: str | None = None  # merge inside these only: a language (tr, or the folder of one), or morfessor
+
+    def __post_init__(self) -> None:
+        TokenizerSpec.__post_init__(self)
+        if self.morphemes == "":
+            raise ValueError("morphemes is empty; a language, the folder of one, or morfessor is needed")
+        if self.digits and self.pretokenizer.digits:
+            raise ValueError("digits is given twice, beside the pretokenizer and inside it")
+
+    def make_pretokenizer(self) -> Pretokenizer:
+        """As ``TokenizerSpec``."""
+        return self.pretokenizer.make(self.digits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MorphSpec(TokenizerSpec):
+    """A morphology-hybrid tokenizer to train: roots and affixes of a language, and pieces of bytes for the rest.
+
+    ``compat: turkish-tokenizer-0.2`` is that published tokenizer as it is; ``language`` is the folder of its dictionaries.
+    """
+
+    kind: Literal["morph"] = "morph"
+    language: str | None = None  # tr, or a folder with harmony.tsv, affixes.tsv and roots.tsv
+    roots: str | None = None  # a table of roots in place of the language's own
+    segmenter: Literal["language", "morfessor"] = "language"  # morfessor: learned from the words, for want of tables
+    segmentation: Literal["viterbi", "longest"] = "viterbi"  # the cheapest path, or the longest morpheme each time
+    morphotactics: bool = True  # whether affixes keep to the classes they may follow
+    root_share: float = ROOT_SHARE  # of what the vocabulary has room for; literal pieces have the rest
+    pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="words"))
+    digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
+    compat: Literal["none", "turkish-tokenizer-0.2"] = "none"
 
     def __post_init__(self) -> None:
         TokenizerSpec.__post_init__(self)
         if self.digits and self.pretokenizer.digits:
             raise ValueError("digits is given twice, beside the pretokenizer and inside it")
+        if self.segmenter == "morfessor" and (self.language is not None or self.roots is not None):
+            raise ValueError("segmenter is 'morfessor', which learns from the words; language and roots do not go with it")
+        if self.segmenter == "language" and not self.language:
+            raise ValueError(
+                "language is missing: tr, or a folder with harmony.tsv, affixes.tsv and roots.tsv; or segmenter: morfessor"
+            )
+        if not 0 <= self.root_share <= 1:
+            raise ValueError(f"root_share is {self.root_share}; a share from 0 to 1 is allowed")
+        if self.initial_alphabet != "bytes":
+            raise ValueError(f"initial_alphabet is {self.initial_alphabet!r}; a tokenizer of this kind always has all bytes")
+        if self.compat != "none" and (self.roots is not None or self.normalizer != "none" or self.segmenter != "language"):
+            raise ValueError(
+                f"compat is {self.compat!r}, which goes with language: FOLDER only, without roots or a normalizer"
+            )
+
+    @property
+    def encoder(self) -> Literal["merge"]:
+        """As ``BpeSpec.encoder``."""
+        return "merge"
+
+    @property
+    def model_file(self) -> str:
+        """As ``TokenizerSpec``."""
+        return "morph.json"
 
     def make_pretokenizer(self) -> Pretokenizer:
         """As ``TokenizerSpec``."""
@@ -315,6 +378,10 @@ class SuperBpeSpec(TokenizerSpec):
         return Pretokenizer((*lines, *self.make_pretokenizer().patterns))
 
 
+AnySpec = BpeSpec | SuperBpeSpec | MorphSpec
+"""What may stand under ``tokenizers``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """What to put beside our tokenizers."""
@@ -389,7 +456,7 @@ class JobSpec:
     name: str
     output: str
     sources: tuple[SourceSpec, ...]
-    tokenizers: tuple[BpeSpec | SuperBpeSpec, ...]
+    tokenizers: tuple[AnySpec, ...]
     filters: tuple[FilterSpec, ...] = ()
     errors: Errors = "stop"  # invalid UTF-8: stop, put U+FFFD, or skip the document and count it
     holdout: HoldoutSpec = field(default_factory=HoldoutSpec)

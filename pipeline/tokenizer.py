@@ -1,7 +1,8 @@
 """The tokenizer: text to ids and back, and its files.
 
-``Tokenizer`` runs byte-level BPE with our kernels. ``ForeignTokenizer`` gives any other tokenizer.json the same face,
-on top of ``tokenizers``, so that it can be compared with ours. ``load_tokenizer`` picks one.
+``Tokenizer`` runs byte-level BPE with our kernels; ``morph.py`` has the kind that goes by morphemes. ``ForeignTokenizer``
+gives any other tokenizer.json the same face, on top of ``tokenizers``, so that it can be compared with ours.
+``load_tokenizer`` picks one.
 
 Text that looks like a special token is ordinary text here. (``tokenizers`` does the same when its property
 ``encode_special_tokens`` is True; by default it turns such text into the special's id.)
@@ -30,12 +31,16 @@ from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, encode_words
 from pipeline.kernels.ranks import MOST_IDS, MergeTables, mark_met, pair_table, ranks_of_bytes
 from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
+from pipeline.morph import FORMAT as MORPH_FORMAT
+from pipeline.morph import MorphTokenizer
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import id_type
 from pipeline.superwords import SuperwordEncoder, has_superwords, superword_encoder
+from pipeline.turkish_tokenizer import FORMAT as TURKISH_FORMAT
+from pipeline.turkish_tokenizer import TurkishTokenizer02
 
 EncoderName: TypeAlias = Literal["merge", "greedy", "fewest"]
 _MODES: dict[EncoderName, int] = {"merge": MERGE, "greedy": GREEDY, "fewest": FEWEST}
@@ -218,12 +223,16 @@ class Tokenizer:
             tokens[token_id] = chars.encode() if chars in specials else to_bytes(chars)
         return tokens
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes the ids stand for, special tokens as their own text; IndexError for an id beyond the vocabulary."""
+    def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
+        """The bytes of each id, special tokens as their own text; IndexError for an id beyond the vocabulary."""
         ids = list(ids)
         if ids and min(ids) < 0:
             raise IndexError(f"{min(ids)} is not an id")
-        return b"".join(self._spellings[token_id] for token_id in ids)
+        return [self._spellings[token_id] for token_id in ids]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """All of ``decode_parts`` together."""
+        return b"".join(self.decode_parts(ids))
 
     def decode(self, ids: Iterable[int]) -> str:
         """As ``decode_bytes``, as text; a cut-off character becomes U+FFFD."""
@@ -307,16 +316,17 @@ class Tokenizer:
             raise ArtifactError(f"not a tokenizer.json: {type(error).__name__}: {error}") from error
 
     @staticmethod
-    def load(path: str | Path) -> Tokenizer:
-        """From a directory that ``save`` or a run left, or from a tokenizer.json.
+    def load(path: str | Path) -> OwnTokenizer:
+        """From a directory that ``save`` or a run left, or from a tokenizer.json or morph.json.
 
         Raises
         ------
         ArtifactError
-            There is no such file, or ``from_json`` refuses it.
+            There is no such file, or it is none that we run exactly.
         """
         file = Path(path)
-        file = file / "tokenizer.json" if file.is_dir() else file
+        if file.is_dir():
+            file = next((file / name for name in MODEL_FILES if (file / name).is_file()), file / MODEL_FILES[0])
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -330,9 +340,26 @@ class Tokenizer:
         if encoder not in _MODES:
             raise ArtifactError(f"{own}: the encoder is {encoder!r}; one of {', '.join(_MODES)} is expected")
         try:
-            return Tokenizer.from_json(text, options, encoder)
+            return parse_tokenizer(text, options, encoder)
         except ArtifactError as error:
             raise ArtifactError(f"{file}: {error}") from error
+
+
+OwnTokenizer: TypeAlias = Tokenizer | MorphTokenizer | TurkishTokenizer02
+"""What our own code encodes with."""
+
+MODEL_FILES = ("tokenizer.json", "morph.json")
+"""Of a tokenizer's directory: the file that is the model."""
+
+
+def parse_tokenizer(text: str, options: dict[str, Any] | None = None, encoder: EncoderName = "merge") -> OwnTokenizer:
+    """A tokenizer from its model file; ArtifactError if it is none that we run exactly."""
+    start = text[:100]
+    if f'"format":"{MORPH_FORMAT}"' in start:
+        return MorphTokenizer.from_json(text, options)
+    if f'"format": "{TURKISH_FORMAT}"' in start or f'"format":"{TURKISH_FORMAT}"' in start:
+        return TurkishTokenizer02.from_json(text)
+    return Tokenizer.from_json(text, options, encoder)
 
 
 def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) -> Tokenizer:
@@ -389,8 +416,8 @@ class ForeignTokenizer:
         return pa.array([e.ids for e in encoded], type=pa.large_list(pa.uint32()))
 
 
-def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
-    """A tokenizer from the content of a tokenizer.json: ours if our kernels run it exactly, else the foreign one.
+def load_tokenizer(content: bytes, uri: str) -> OwnTokenizer | ForeignTokenizer:
+    """A tokenizer from the content of a tokenizer.json or morph.json: ours if we run it exactly, else the foreign one.
 
     Raises
     ------
@@ -399,7 +426,7 @@ def load_tokenizer(content: bytes, uri: str) -> Tokenizer | ForeignTokenizer:
     """
     text = content.decode(errors="replace")
     try:
-        return Tokenizer.from_json(text)
+        return parse_tokenizer(text)
     except ArtifactError:
         from tokenizers import Tokenizer as OutsideTokenizer
 

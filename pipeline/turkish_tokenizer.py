@@ -26,16 +26,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import ArtifactError
+import numpy as np
+import pyarrow as pa
 
-ROOTS, SUFFIXES, PIECES = "kokler.json", "ekler.json", "bpe_tokenler.json"
+from pipeline.encoding import Texts, as_array
+from pipeline.errors import ArtifactError
+from pipeline.schema import id_type
+
+ROOTS, SUFFIXES, PIECES = DICTIONARIES = "kokler.json", "ekler.json", "bpe_tokenler.json"
+
+FORMAT = "turkish-tokenizer-0.2"
 
 UPPERCASE, UNKNOWN, BLANK = 0, 1, 2
 _MARKERS = {"<uppercase>": UPPERCASE, "<unknown>": UNKNOWN, " ": BLANK}
@@ -195,19 +203,30 @@ class TurkishTokenizer02:
     pieces: dict[str, int] = dataclasses.field(repr=False)
 
     @classmethod
-    def from_folder(cls, path: str | Path) -> TurkishTokenizer02:
-        """Read kokler.json, ekler.json and bpe_tokenler.json.
+    def from_files(cls, files: Mapping[str, bytes], folder: str) -> TurkishTokenizer02:
+        """From the content of kokler.json, ekler.json and bpe_tokenler.json; ``folder`` is for messages.
 
         Raises
         ------
         ArtifactError
-            One of them is missing, cut off, or not what it should be; the message names it.
+            One of them is cut off, or not what it should be; the message names it.
         """
-        tables = [_read_table(Path(path) / name) for name in (ROOTS, SUFFIXES, PIECES)]
+        tables = [_parse_table(files[name], f"{folder}/{name}") for name in DICTIONARIES]
         try:
             return cls(*tables)
         except ArtifactError as error:
-            raise ArtifactError(f"{path}: {error}") from error
+            raise ArtifactError(f"{folder}: {error}") from error
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> TurkishTokenizer02:
+        """Read the dictionaries; raises as ``from_files``, and if one of them is missing."""
+        try:
+            return cls.from_files({name: (Path(path) / name).read_bytes() for name in DICTIONARIES}, str(path))
+        except OSError as error:
+            raise ArtifactError(
+                f"{error.filename}: cannot be read ({error.strerror}); {', '.join(DICTIONARIES)} "
+                "of turkish-tokenizer 0.2.26 are needed"
+            ) from error
 
     def __post_init__(self) -> None:
         for text, token_id in _MARKERS.items():
@@ -221,6 +240,59 @@ class TurkishTokenizer02:
 
     def __getstate__(self) -> dict[str, Any]:
         return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+
+    # --- as other tokenizers of this package ---
+
+    @property
+    def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
+        return id_type(max(self._forms) + 1)
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Those that mark the end of a document, and what is no text."""
+        return tuple(token for token in ("<pad>", "<eos>") if token in self.roots)
+
+    def id_of(self, token: str) -> int:
+        """The id of a text of the dictionaries; KeyError if there is none."""
+        return (self.pieces | self.suffixes | self.roots)[token]
+
+    def encode_batch(self, texts: Texts) -> pa.LargeListArray:
+        """As ``Tokenizer.encode_batch``."""
+        rows = [self.encode(text) for text in as_array(texts).to_pylist()]
+        return pa.array(rows, type=pa.large_list(pa.from_numpy_dtype(self.dtype)))
+
+    def num_unknown_bytes(self, texts: Texts) -> int:
+        """How many bytes of the texts have no id of their own."""
+        known = {char for text in self._forms.values() for form in text for char in form}
+        return sum(len(char.encode()) for text in as_array(texts).to_pylist() for char in _lower(text) if char not in known)
+
+    def normalize(self, text: str) -> str:
+        """The text as it is: what is lost is lost in encoding, or in decoding."""
+        return text
+
+    def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
+        """As ``texts_of``, as bytes."""
+        return [text.encode() for text in self.texts_of(ids)]
+
+    def to_json(self) -> str:
+        """All three dictionaries in one file."""
+        tables = {"format": FORMAT, "roots": self.roots, "suffixes": self.suffixes, "pieces": self.pieces}
+        return json.dumps(tables, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TurkishTokenizer02:
+        """From what ``to_json`` gave; ArtifactError if it is damaged."""
+        try:
+            root = json.loads(text)
+            return cls(root["roots"], root["suffixes"], root["pieces"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"not the dictionaries of {FORMAT}: {type(error).__name__}: {error}") from error
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all dictionaries."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:
@@ -359,16 +431,11 @@ def _last_letters(texts: list[str]) -> str:
     return ""
 
 
-def _read_table(path: Path) -> dict[str, int]:
+def _parse_table(content: bytes, place: str) -> dict[str, int]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error.strerror}); kokler.json, ekler.json and bpe_tokenler.json "
-            "of turkish-tokenizer 0.2.26 are needed"
-        ) from error
+        table = json.loads(content)
     except ValueError as error:
-        raise ArtifactError(f"{path}: is no JSON ({error}); copy it anew from turkish-tokenizer 0.2.26") from error
+        raise ArtifactError(f"{place}: is no JSON ({error}); copy it anew from turkish-tokenizer 0.2.26") from error
     if not isinstance(table, dict) or not all(type(token_id) is int and token_id >= 0 for token_id in table.values()):
-        raise ArtifactError(f"{path}: must hold one object that gives each text an id, 0 or above")
+        raise ArtifactError(f"{place}: must hold one object that gives each text an id, 0 or above")
     return table

@@ -55,7 +55,9 @@ class Model:
         self.lower_of = {upper: lower for lower, upper, _ in morphology["letters"] if upper}
         self.upper_of = {lower: upper for upper, lower in self.lower_of.items()}
         self.sounds = {char: sound for lower, upper, sound in morphology["letters"] for char in (lower, upper) if char}
-        self.splits = [tokenizers.pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in root["pretokenizer"]]
+        self.splits = [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in root["pretokenizer"]
+        ]
         self.normalizer = None
         if root["normalizer"] != "none":
             name = {"lowercase": "Lowercase"}.get(root["normalizer"], root["normalizer"].upper())

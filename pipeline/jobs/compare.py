@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.errors import DataError
-from pipeline.jobs.plan import tokenizer_json
+from pipeline.jobs.plan import model_file
 from pipeline.stages.evaluate import Measure, describe, measure
 from pipeline.tokenizer import load_tokenizer
 
@@ -26,7 +26,7 @@ def compare(tokenizers: list[str], files: list[str]) -> list[dict[str, Any]]:
     """
     loaded = []
     for name in tokenizers:
-        uri = tokenizer_json(name)
+        uri = model_file(name)
         loaded.append((name, load_tokenizer(storage.read_bytes(uri), uri)))
     sums = [Measure() for _ in loaded]
     counts = [np.zeros(tokenizer.vocab_size, dtype=np.int64) for _, tokenizer in loaded]

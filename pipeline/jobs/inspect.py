@@ -11,8 +11,11 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.errors import ArtifactError
 from pipeline.jobs.manifest import read_manifest
+from pipeline.jobs.plan import model_file
 from pipeline.jobs.progress import human_bytes
-from pipeline.tokenizer import ForeignTokenizer, load_tokenizer
+from pipeline.morph import MorphTokenizer
+from pipeline.tokenizer import MODEL_FILES, ForeignTokenizer, load_tokenizer
+from pipeline.turkish_tokenizer import TurkishTokenizer02
 
 Facts = dict[str, Any]
 
@@ -38,7 +41,7 @@ def inspect(uri: str) -> Facts:
     readers: list[tuple[str, Callable[[str], Facts]]] = [
         ("manifest.json", _run),
         ("plan.json", _unfinished),
-        ("tokenizer.json", lambda folder: _tokenizer(storage.join(folder, "tokenizer.json"))),
+        *((name, lambda folder: _tokenizer(model_file(folder))) for name in MODEL_FILES),
         ("state.json", _data_set),
     ]
     for name, reader in readers:
@@ -69,6 +72,10 @@ def _tokenizer(path: str) -> Facts:
     tokenizer = load_tokenizer(storage.read_bytes(path), path)
     if isinstance(tokenizer, ForeignTokenizer):
         return {"what": "a tokenizer that `tokenizers` runs", "vocab_size": tokenizer.vocab_size}
+    if isinstance(tokenizer, TurkishTokenizer02):
+        return {"what": "the published hybrid tokenizer for Turkish, as it is", "vocab_size": tokenizer.vocab_size}
+    if isinstance(tokenizer, MorphTokenizer):
+        return {"what": "a morphology-hybrid tokenizer", **tokenizer.description()}
     longest = sorted(set(tokenizer.vocab) - set(tokenizer.special_tokens), key=len, reverse=True)[:8]
     return {
         "what": "a byte-level BPE tokenizer",
@@ -116,7 +123,7 @@ def _arrow_file(path: str) -> Facts:
 def _sample(path: str, table: pa.Table, name: str) -> list[Any]:
     """The first ids of the first rows, and their text if the tokenizer lies where a run puts it."""
     rows = [row[:_SAMPLE_IDS] for row in table.column("input_ids").slice(0, _SAMPLE_ROWS).to_pylist()]
-    uri = storage.join(path.rsplit("/packed/", 1)[0], "tokenizers", name, "tokenizer.json")
+    uri = model_file(storage.join(path.rsplit("/packed/", 1)[0], "tokenizers", name))
     if not storage.exists(uri):
         return rows
     tokenizer = load_tokenizer(storage.read_bytes(uri), uri)

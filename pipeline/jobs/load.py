@@ -23,12 +23,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import SpecError
 from pipeline.spec import (
+    AnySpec,
     BpeSpec,
     EvaluateSpec,
     ExecutionSpec,
     FilterSpec,
     HoldoutSpec,
     JobSpec,
+    MorphSpec,
     PackSpec,
     PretokenizerSpec,
     ShuffleSpec,
@@ -38,13 +40,13 @@ from pipeline.spec import (
 )
 
 _CLASSES = (
-    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, PackSpec, PretokenizerSpec, ShuffleSpec,
-    SourceSpec, SuperBpeSpec,
+    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, MorphSpec, PackSpec, PretokenizerSpec,
+    ShuffleSpec, SourceSpec, SuperBpeSpec,
 )  # fmt: skip
 for _class in _CLASSES:
     setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
 
-_KINDS: dict[str, type[BpeSpec | SuperBpeSpec]] = {"bpe": BpeSpec, "superbpe": SuperBpeSpec}
+_KINDS: dict[str, type[AnySpec]] = {"bpe": BpeSpec, "superbpe": SuperBpeSpec, "morph": MorphSpec}
 
 _BY_NAME = {kind.__name__: kind for kind in _KINDS.values()}
 
@@ -113,9 +115,7 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
             for i, source in enumerate(spec.sources)
         ),
         tokenizers=tuple(
-            dataclasses.replace(tokenizer, base=_expand(tokenizer.base, f"tokenizers[{place}].base"))
-            if isinstance(tokenizer, SuperBpeSpec) and tokenizer.base
-            else tokenizer
+            _expand_paths(tokenizer, f"tokenizers[{place}]")
             for place, tokenizer in zip(places, spec.tokenizers, strict=True)
         ),
         evaluate=EvaluateSpec(compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare)),
@@ -131,9 +131,19 @@ def to_dict(spec: JobSpec) -> dict[str, Any]:
     return result
 
 
+_PATHS = ("base", "language", "roots", "morphemes")
+"""Fields of tokenizers that may be paths."""
+
+
+def _expand_paths(tokenizer: AnySpec, where: str) -> AnySpec:
+    paths = {name: getattr(tokenizer, name) for name in _PATHS if getattr(tokenizer, name, None)}
+    expanded: dict[str, Any] = {name: _expand(path, f"{where}.{name}") for name, path in paths.items()}
+    return dataclasses.replace(tokenizer, **expanded)
+
+
 def without_paths(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a tokenizer's spec without where its base lies, which determines nothing: its hash does."""
-    return tokenizer | {"base": "given"} if tokenizer.get("base") else tokenizer
+    """The fields of a tokenizer's spec without where files lie, which determines nothing: their hashes do."""
+    return tokenizer | {name: "given" for name in _PATHS if tokenizer.get(name) and tokenizer[name] != "morfessor"}
 
 
 def without_secrets(override: str) -> str:

@@ -17,18 +17,19 @@ import pyarrow.parquet as pq
 from pipeline import __version__, storage
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
+from pipeline.jobs.packs import pack_of, publish_packs
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.spec import JobSpec, SourceSpec, SuperBpeSpec, TokenizerSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.stages.units import RandomCut
-from pipeline.tokenizer import Tokenizer, load_tokenizer
+from pipeline.tokenizer import MODEL_FILES, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-REVISION = 3
+REVISION = 4
 """Raised whenever the same spec over the same input would give other bytes."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of plan.json."""
 
 _PARTITION_BYTES = 16 << 20
@@ -65,8 +66,8 @@ class CountingPass:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``conditional``: whether the output's store can create a file only if it is
-    absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``conditional``: whether the output's store can
+    create a file only if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -74,6 +75,7 @@ class Plan:
     inputs: list[list[dict[str, Any]]]
     compare: list[str]
     bases: dict[str, str]
+    packs: dict[str, str]
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
@@ -144,13 +146,15 @@ def make_plan(spec: JobSpec) -> Plan:
         shard_bytes,
     )
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
-    compare = [_hash_tokenizer(tokenizer_json(uri)) for uri in spec.evaluate.compare]
+    compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
     bases = _hash_bases(spec)
+    packs = {name: hashlib.sha256(content).hexdigest() for name, content in _packs_of(spec).items()}
     identity = {
         "spec": to_dict(spec),
         "inputs": inputs,
         "compare": compare,
         **({"bases": bases} if bases else {}),
+        **({"packs": packs} if packs else {}),
         "revision": REVISION,
         "version": __version__,
     }
@@ -160,6 +164,7 @@ def make_plan(spec: JobSpec) -> Plan:
         inputs=inputs,
         compare=compare,
         bases=bases,
+        packs=packs,
         read_options=options,
         shards=shards,
         passes=tuple({counting.name: counting for t in spec.tokenizers for counting in passes_of(t)}.values()),
@@ -199,6 +204,7 @@ def settle_plan(spec: JobSpec) -> Plan:
             f"output is {spec.output}, which belongs to another job: {_difference(stored, plan)}. "
             "Name another output, or delete that directory to start again"
         )
+    publish_packs(output, _packs_of(spec).values())
     # The same files may lie elsewhere by now: they are read where they were just listed.
     uris = {(shard.source, part.name): part.uri for shard in plan.shards for part in shard.parts}
     return dataclasses.replace(stored, shards=tuple(_relocated(shard, uris) for shard in stored.shards))
@@ -257,6 +263,7 @@ def read_plan(output: str) -> Plan:
             inputs=root["inputs"],
             compare=root["compare"],
             bases=root["bases"],
+            packs=root["packs"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
@@ -309,10 +316,13 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def tokenizer_json(uri: str) -> str:
-    """The tokenizer.json that a path means: itself, or the one in a directory."""
+def model_file(uri: str) -> str:
+    """The model that a path means: itself, or the tokenizer.json or morph.json in a directory."""
     path = storage.absolute(uri).rstrip("/")
-    return path if path.endswith(".json") else storage.join(path, "tokenizer.json")
+    if path.endswith(".json"):
+        return path
+    files = [storage.join(path, name) for name in MODEL_FILES]
+    return next((file for file in files[1:] if storage.exists(file)), files[0])
 
 
 def _hash_tokenizer(uri: str) -> str:
@@ -335,7 +345,7 @@ def _hash_bases(spec: JobSpec) -> dict[str, str]:
             continue
         what = f"tokenizers[{index}].base is {tokenizer.base!r}"
         try:
-            content = storage.read_bytes(tokenizer_json(tokenizer.base))
+            content = storage.read_bytes(model_file(tokenizer.base))
         except ArtifactError as error:
             raise SpecError(f"{what}, which cannot be read: {error}") from None
         try:
@@ -358,6 +368,19 @@ def _hash_bases(spec: JobSpec) -> dict[str, str]:
                 )
         hashes[tokenizer.name] = hashlib.sha256(content).hexdigest()
     return hashes
+
+
+def _packs_of(spec: JobSpec) -> dict[str, bytes]:
+    """What each tokenizer needs of its language; SpecError if a table is not as it should be."""
+    packs = {}
+    for index, tokenizer in enumerate(spec.tokenizers):
+        try:
+            pack = pack_of(tokenizer)
+        except SpecError as error:
+            raise SpecError(f"tokenizers[{index}]: {error}") from None
+        if pack is not None:
+            packs[tokenizer.name] = pack
+    return packs
 
 
 def _is_excluded(name: str, source: SourceSpec) -> bool:

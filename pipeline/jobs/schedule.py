@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.jobs.plan import Plan, counting_pass, tokenizer_json, unit_pass
+from pipeline.jobs.plan import Plan, counting_pass, model_file, unit_pass
 from pipeline.jobs.steps import STEPS, Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
+from pipeline.jobs.train import Origin
 from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordParts
 from pipeline.kernels.ranks import MOST_IDS
 from pipeline.spec import SuperBpeSpec
@@ -168,13 +169,14 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         if isinstance(tokenizer, SuperBpeSpec):
             params, num_bytes = _words_of(job, receipts, unit_pass(tokenizer).name)
             if tokenizer.base:
-                params["base"] = tokenizer_json(tokenizer.base), plan.bases[tokenizer.name]
+                origin = Origin(base=(model_file(tokenizer.base), plan.bases[tokenizer.name]))
             else:
                 receipt = receipts["subwords"][_subwords_key(tokenizer)]
-                params["subwords"] = receipt.name, receipt.outputs[0]
+                origin = Origin(subwords=(receipt.name, receipt.outputs[0]))
         else:
             params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
-        params["tokenizer"] = tokenizer
+            origin = Origin(pack=plan.packs.get(tokenizer.name))
+        params |= {"tokenizer": tokenizer, "origin": origin}
         tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params))
     return tasks
 
@@ -195,7 +197,7 @@ def _num_workers(job: Job, merged: Iterable[Receipt], counting: str) -> int:
 def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     trained = [_trained(tokenizer.name, receipts) for tokenizer in job.spec.tokenizers]
     others = [
-        TokenizerRef(f"compare/{index}", plan.compare[index], tokenizer_json(uri))
+        TokenizerRef(f"compare/{index}", plan.compare[index], model_file(uri))
         for index, uri in enumerate(job.spec.evaluate.compare)
     ]
     tasks = []

@@ -53,7 +53,7 @@ from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.stages.units import cut_at_random, is_in_sample
-from pipeline.tokenizer import EncoderName, ForeignTokenizer, Tokenizer, load_tokenizer
+from pipeline.tokenizer import EncoderName, ForeignTokenizer, OwnTokenizer, load_tokenizer, parse_tokenizer
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
@@ -283,17 +283,17 @@ def merge_partition(
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_tokenizer(uri: str, sha256: str, encoder: EncoderName) -> Tokenizer:
+def _cached_tokenizer(uri: str, sha256: str, encoder: EncoderName) -> OwnTokenizer:
     """A trained tokenizer; kept by the worker process from task to task, for its word cache fills once."""
     content = storage.read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ArtifactError(f"{uri}: not the file that training published")
-    return Tokenizer.from_json(content.decode(), encoder=encoder)
+    return parse_tokenizer(content.decode(), encoder=encoder)
 
 
-def _trained(job: Job, tokenizer: TokenizerRef) -> Tokenizer:
+def _trained(job: Job, tokenizer: TokenizerRef) -> OwnTokenizer:
     spec = next(spec for spec in job.spec.tokenizers if spec.name == tokenizer.name)
-    path = f"tokenizers/{tokenizer.name}/tokenizer.json"
+    path = f"tokenizers/{tokenizer.name}/{spec.model_file}"
     try:
         return _cached_tokenizer(job.path(path), tokenizer.sha256, spec.encoder)
     except ArtifactError:
@@ -308,7 +308,7 @@ def evaluate_tokenizer(
 ) -> Report:
     """Measure a tokenizer on the held-out documents of some shards of one source."""
     if tokenizer.uri is None:
-        loaded: Tokenizer | ForeignTokenizer = _trained(job, tokenizer)
+        loaded: OwnTokenizer | ForeignTokenizer = _trained(job, tokenizer)
     else:
         content = storage.read_bytes(tokenizer.uri)
         if hashlib.sha256(content).hexdigest() != tokenizer.sha256:

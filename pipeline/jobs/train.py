@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.byte_level import to_chars
 from pipeline.errors import DataError
 from pipeline.jobs.load import without_paths
 from pipeline.jobs.tasks import FORMAT_VERSION, Job, Outputs, Report, read_output
+from pipeline.jobs.train_morph import train_inside_morphemes, train_morph_tokenizer
 from pipeline.jobs.training import (
     Checkpoint,
     FirstStage,
@@ -25,7 +27,7 @@ from pipeline.jobs.training import (
     train,
     train_second,
 )
-from pipeline.spec import BpeSpec, SuperBpeSpec, TokenizerSpec
+from pipeline.spec import AnySpec, BpeSpec, MorphSpec, SuperBpeSpec, TokenizerSpec
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, Vetoes
 from pipeline.trainers.superbpe import first_merges, first_tokens, num_initial
@@ -89,6 +91,17 @@ def _read_subwords(job: Job, subwords: tuple[str, dict[str, Any]]) -> tuple[Trai
     return TrainedBpe(vocab, merges, tuple(root["merge_counts"])), WordFigures(*root["figures"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a training starts from, beside words. ``subwords``: a first stage, its task and entry; or ``base``: path and
+    sha256 of a tokenizer.json. ``pack``: sha256 of what there is to know of a language.
+    """
+
+    subwords: tuple[str, dict[str, Any]] | None = None
+    base: tuple[str, str] | None = None
+    pack: str | None = None
+
+
 # --- train ------------------------------------------------------------------------------------------------------------
 
 
@@ -96,25 +109,23 @@ def train_tokenizer(
     job: Job,
     outputs: Outputs,
     *,
-    tokenizer: BpeSpec | SuperBpeSpec,
+    tokenizer: AnySpec,
     words: WordParts,
+    origin: Origin,
     open_partitions: OpenPartitions,
-    subwords: tuple[str, dict[str, Any]] | None = None,
-    base: tuple[str, str] | None = None,
 ) -> Report:
-    """Train one tokenizer from the merged words, and publish its directory.
-
-    For a second stage ``words`` are units, and what came first is either in ``subwords``, the task and its entry, or in
-    ``base``, the path and sha256 of a tokenizer.json.
-    """
+    """Train one tokenizer from the merged words, and publish its directory. For a second stage ``words`` are units."""
     scale, _ = _scale(job)
-    first = _first_stage(job, tokenizer, subwords, base) if isinstance(tokenizer, SuperBpeSpec) else None
-    made_of = words.hashes + ([_identity(first.trained.merges)] if first else [])
+    first = _first_stage(job, tokenizer, origin) if isinstance(tokenizer, SuperBpeSpec) else None
+    made_of = words.hashes + ([_identity(first.trained.merges)] if first else []) + ([origin.pack] if origin.pack else [])
     described = _tokenizer_options(job, tokenizer, made_of)
     checkpoint = Checkpoint(job, tokenizer.name, described["fingerprint"])
     options = _bpe_options(job, tokenizer, tokenizer.vocab_size)
     files = _word_files(job, tokenizer, words)
+    if isinstance(tokenizer, MorphSpec):
+        return train_morph_tokenizer(job, outputs, tokenizer, files, described, origin.pack)
     special_tokens = tokenizer.special_tokens
+    workers: dict[str, int] = {}
     more: dict[str, Any] = {}
     if isinstance(tokenizer, SuperBpeSpec) and first is not None:
         files = _unit_files(files, tokenizer, first)
@@ -124,6 +135,8 @@ def train_tokenizer(
         _check_size(tokenizer, trained, figures.words)
         special_tokens = first.special_tokens
         more = {"first_stage_tokens": len(first.trained.vocab), "first_stage_merges": len(first.trained.merges)}
+    elif isinstance(tokenizer, BpeSpec) and tokenizer.morphemes is not None:
+        trained, figures = train_inside_morphemes(job, tokenizer, files, options, origin.pack)
     else:
         trained, figures, workers = train(files, words.num_workers, options, checkpoint, open_partitions)
     result = Tokenizer(
@@ -158,9 +171,7 @@ def train_tokenizer(
     }
 
 
-def _first_stage(
-    job: Job, tokenizer: SuperBpeSpec, subwords: tuple[str, dict[str, Any]] | None, base: tuple[str, str] | None
-) -> FirstStage:
+def _first_stage(job: Job, tokenizer: SuperBpeSpec, origin: Origin) -> FirstStage:
     """What the second stage goes on from.
 
     Raises
@@ -168,8 +179,8 @@ def _first_stage(
     DataError
         The corpus has no merges, or too many bytes, for the transition; or ``base`` has changed.
     """
-    if base is not None:
-        uri, sha256 = base
+    if origin.base is not None:
+        uri, sha256 = origin.base
         content = storage.read_bytes(uri)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise DataError(f"{uri}: has changed since the plan was made; put the old file back")
@@ -177,8 +188,8 @@ def _first_stage(
         vocab = dict(sorted(loaded.vocab.items(), key=lambda item: item[1]))
         trained = TrainedBpe(vocab, loaded.merges, (0,) * len(loaded.merges))
         return FirstStage(trained, loaded.special_tokens, None)
-    assert subwords is not None
-    whole, figures = _read_subwords(job, subwords)
+    assert origin.subwords is not None
+    whole, figures = _read_subwords(job, origin.subwords)
     least = num_initial(whole)
     if tokenizer.compat == "reference":  # which leaves out the first line of the file of merges
         num_merges = tokenizer.num_first - 1

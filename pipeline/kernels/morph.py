@@ -321,9 +321,7 @@ def _root_arcs(word, tables, first, has_blank, arcs, num):
             caps = np.int64(marker >= tables.starts[MARKER] + CAPS)
             state = np.int64(tables.root_states[root, _first_bit(stems)])
             base = np.int64(tables.root_states[root, 0])
-            num = _put(
-                arcs, num, chars[last, _RAW], cost, token, marker, stems, state, base, tables.root_kinds[root], caps
-            )
+            num = _put(arcs, num, chars[last, _RAW], cost, token, marker, stems, state, base, tables.root_kinds[root], caps)
     return num
 
 
@@ -429,9 +427,7 @@ def _literal_arcs(text, start, word, tables, node, num_bytes, arcs, num):
         piece = trie[step, 2]
         if piece >= 0:
             token = tables.starts[LITERAL] + piece
-            num = _put(
-                arcs, num, at + 1, tables.costs[token] + extra, token, _NONE, _PLAIN, state, state, _OTHER, 0
-            )
+            num = _put(arcs, num, at + 1, tables.costs[token] + extra, token, _NONE, _PLAIN, state, state, _OTHER, 0)
     return num
 
 
@@ -694,8 +690,8 @@ def _new_nodes(tables):
 
 
 @njit
-def segment_words(text, start, stops, tables, ids, sizes):
-    """The ids of distinct words, each by itself; for training. A clitic is taken to be one whatever stands before it.
+def segment_words(text, start, stops, tables, clitics, ids, sizes):
+    """The ids of distinct words, each by itself; for training.
 
     Parameters
     ----------
@@ -707,6 +703,8 @@ def segment_words(text, start, stops, tables, ids, sizes):
         Where each word stops and the next starts. ``[shape=(n,), dtype=int64]``
     tables
         The model.
+    clitics
+        Whether a word may be a clitic, whatever stands before it.
     ids
         Filled with the ids; has room for one a byte. ``[dtype=int32]``
     sizes
@@ -716,7 +714,7 @@ def segment_words(text, start, stops, tables, ids, sizes):
     nodes = _new_nodes(tables)
     size = 0
     for i in range(len(stops)):
-        size, nodes = _encode_word(text, start, stops[i], word, tables, True, nodes, ids, size)
+        size, nodes = _encode_word(text, start, stops[i], word, tables, clitics, nodes, ids, size)
         sizes[i] = size
         start = stops[i]
 

@@ -34,8 +34,12 @@ _SOFT = {"p": "b", "ç": "c", "t": "d", "k": "ğ", "g": "ğ"}
 _STOPS = "pçtk"
 _HARD = "fstkçşhp"
 
-_SHORT = "1"
-"""In what affixes hear of a verb, after its last vowel: the aorist is -Ar (``harmony.tsv``)."""
+_AORIST_AR, _AORIST_IR, _WATER = "123"
+"""In what affixes hear, for the rules of ``harmony.tsv``: after the last vowel of a verb that has -Ar in the aorist, or that
+is of one syllable and has -Ir; at the end of su."""
+
+_SAID = frozenset(("Voicing", "NoVoicing", "InverseHarmony", "LastVowelDrop", "Doubling", "Aorist_A", "Aorist_I"))
+"""Attributes that decide on forms."""
 
 _CLASSES = {
     "Noun": "noun",
@@ -53,9 +57,6 @@ _CLASSES = {
 }
 """What a part of speech is in ``affixes.tsv``, where classes say only what may follow."""
 
-_WATER = "2"
-"""In what affixes hear of su, and of compounds with it, at the end: suyu, suyun (``harmony.tsv``)."""
-
 _IRREGULAR = {
     "bana": ("case", "-"),
     "sana": ("case", "-"),
@@ -69,16 +70,20 @@ _IRREGULAR = {
     "şu": ("adv,pron", "acc=şun loc=şun"),
     "o": ("adv,pron", "acc=on loc=on"),
     "kendi": ("pron", "acc=kendin loc=kendin"),
+    "birbir": ("pron", "-"),
+    "bol": ("adv,noun", "-"),
+    "hal": ("noun", "sounds=hel"),
+    "yok": ("adv,noun,particle", "-"),
     "değil": ("tense", "-"),
     "idi": ("past", "-"),
     "imiş": ("evidential", "-"),
     "ise": ("conditional", "-"),
     "de": ("particle,verb", "glide=di yor=d sounds=de"),
     "ye": ("verb", "glide=yi yor=y sounds=ye"),
-    "su": ("noun", "sounds=su2"),
-    "akarsu": ("noun", "sounds=akarsu2"),
+    "su": ("noun", "sounds=su3"),
+    "akarsu": ("noun", "sounds=akarsu3"),
 }
-"""Class and forms of the few that are like no other; 2 in what affixes hear of su makes suyu of it (``harmony.tsv``)."""
+"""Class and forms of the few that are like no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +95,31 @@ class _Entry:
     attributes: frozenset[str]
     pronunciation: str
     whole: str
+    index: int
 
     @property
     def is_name(self) -> bool:
         return self.text[:1] != _lower(self.text[:1])
 
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Of what has the same spelling: readings are numbered, and what is said of one is surer than what is guessed."""
+        return self.index, self.attributes.isdisjoint(_SAID) and self.parts[0] != "Pron"
+
 
 @dataclass(slots=True)
 class _Root:
-    """A row. ``heard``: as a nominal; ``is_short``: as a verb it has its aorist with -Ar. None: no such entry so far."""
+    """A row. ``heard``: as a nominal; ``mark``: what affixes hear of it as a verb, too. None: no such entry so far."""
 
     kinds: set[str] = field(default_factory=set)
     forms: dict[str, str] = field(default_factory=dict)
     heard: str | None = None
-    is_short: bool | None = None
+    mark: str | None = None
 
     def sounds(self, text: str) -> str:
         """What affixes hear in place of the text, empty if it is the text."""
-        if self.is_short:
-            return re.sub(f"([{_VOWELS}])(?=[^{_VOWELS}]*$)", rf"\g<1>{_SHORT}", self.heard or text)
+        if self.mark:
+            return re.sub(f"([{_VOWELS}])(?=[^{_VOWELS}]*$)", rf"\g<1>{self.mark}", self.heard or text)
         return self.heard or ""
 
 
@@ -120,21 +131,21 @@ def roots_table(dictionaries: Mapping[str, str]) -> str:
     Parameters
     ----------
     dictionaries
-        The text of each dictionary, by the name of its file. Of entries with the same spelling the first nominal and the
-        first verb give the forms, and all give their classes. A name that is a common word, too, is that word.
+        The text of each dictionary, by the name of its file. Of entries with the same spelling the nominal and the verb of
+        the lowest rank give the forms, and all give their classes. A name that is a common word, too, is that word.
     """
     roots: dict[str, _Root] = {}
-    for text in dictionaries.values():
-        for entry in _entries(text):
-            if entry.parts == ("Verb",):
-                _add_verb(roots, entry)
-            else:
-                _add_nominal(roots, entry)
+    entries = [entry for text in dictionaries.values() for entry in _entries(text)]
+    for entry in sorted(entries, key=lambda entry: entry.rank):
+        if entry.parts == ("Verb",):
+            _add_verb(roots, entry)
+        else:
+            _add_nominal(roots, entry)
     roots = {text: root for text, root in roots.items() if text == _lower(text) or _lower(text) not in roots}
     for text, root in list(roots.items()):  # kâğıt is often written kağıt
         if (plain := text.translate(_PLAIN)) not in roots:
             forms = {stem: form.translate(_PLAIN) for stem, form in root.forms.items()}
-            roots[plain] = _Root(root.kinds, forms, root.heard, root.is_short)
+            roots[plain] = _Root(root.kinds, forms, root.heard, root.mark)
     rows = {text: (",".join(sorted(root.kinds)), _cell(root.forms, root.sounds(text))) for text, root in roots.items()}
     rows |= _IRREGULAR
     return _HEADER + "".join(f"{text}\t{kinds}\t{forms}\n" for text, (kinds, forms) in sorted(rows.items()))
@@ -162,8 +173,9 @@ def _entries(dictionary: str) -> Iterator[_Entry]:
             text=re.sub("m[ae]k$", "", word) if is_verb else word,
             parts=("Verb",) if is_verb else tuple(part for part in given if part in _CLASSES) or ("Noun",),
             attributes=frozenset(name.strip() for name in data.get("A", "").split(",")),
-            pronunciation=data.get("Pr", "-"),
-            whole=data.get("Roots", "").replace("-", "-"),
+            pronunciation=data.get("Pr", ""),
+            whole=data.get("Roots", "").replace("-", ""),
+            index=int(data.get("Index", "0")),
         )
 
 
@@ -178,16 +190,21 @@ def _add_verb(roots: dict[str, _Root], entry: _Entry) -> None:
     text, attributes = entry.text, entry.attributes
     root = roots.setdefault(text, _Root())
     root.kinds.add("verb")
-    if root.is_short is not None:
+    if root.mark is not None:
         return
-    is_open = text[-1] in _VOWELS
-    root.is_short = not is_open and ("Aorist_A" in attributes or (_syllables(text) == 1 and "Aorist_I" not in attributes))
+    is_short = _syllables(text) == 1
+    if text[-1] in _VOWELS:
+        root.mark = ""
+    elif "Aorist_A" in attributes or (is_short and "Aorist_I" not in attributes):
+        root.mark = _AORIST_AR
+    else:
+        root.mark = _AORIST_IR if is_short else ""
     if "Voicing" in attributes:
         root.forms |= dict.fromkeys(("soft", "glide", "yor"), _softened(text))
     elif text[-1] in "ae":
         root.forms["yor"] = text[:-1]
     if "LastVowelDrop" in attributes:  # only the passive is without it: çevir, çevril
-        passive = roots.setdefault(_dropped(text) + text[-2] + "l", _Root(is_short=False))
+        passive = roots.setdefault(_dropped(text) + text[-2] + "l", _Root(mark=""))
         passive.kinds.add("verb")
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.tokenizer import ForeignTokenizer, Tokenizer
+from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Measure:
         }
 
 
-def measure(tokenizer: Tokenizer | ForeignTokenizer, texts: pa.LargeStringArray) -> tuple[Measure, NDArray[np.int64]]:
+def measure(tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStringArray) -> tuple[Measure, NDArray[np.int64]]:
     """The sums of some documents, and how often each id occurs in them ``[shape=(vocab_size,), dtype=int64]``."""
     ids = tokenizer.encode_batch(texts).flatten().to_numpy()
     trimmed = pc.utf8_trim_whitespace(texts)

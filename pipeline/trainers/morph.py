@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.arrow import Rows, binary_array, rows_of
 from pipeline.byte_level import to_bytes
 from pipeline.errors import DataError
-from pipeline.kernels.morph import LITERAL, ROOT, segment_words
+from pipeline.kernels.morph import AFFIX, LITERAL, MARKER, ROOT, decode_ids, segment_words
 from pipeline.morph import NUM_BYTES, MorphTokenizer
 from pipeline.trainers.bpe import BpeOptions, train_bpe
 
@@ -94,9 +94,7 @@ def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenize
     least = int(tokenizer.tables_starts[ROOT]) + NUM_BYTES
     room = options.vocab_size - least
     if room < 0:
-        raise DataError(
-            f"vocab_size is {options.vocab_size}; special tokens, markers, affixes and bytes alone are {least}"
-        )
+        raise DataError(f"vocab_size is {options.vocab_size}; special tokens, markers, affixes and bytes alone are {least}")
     full = untrained(tokenizer)
     id_counts = _count_ids(words, counts, full)
     for _ in range(ROUNDS - 1):
@@ -115,7 +113,9 @@ def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenize
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
-def cut_words(words: Rows, tokenizer: MorphTokenizer) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
+def cut_words(
+    words: Rows, tokenizer: MorphTokenizer, *, clitics: bool = True
+) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
     """For some words at a time: the number of the first, their ids, and how many each has."""
     first = 0
     while first < len(words.offsets) - 1:
@@ -124,7 +124,7 @@ def cut_words(words: Rows, tokenizer: MorphTokenizer) -> Iterator[tuple[int, NDA
         stops = words.offsets[first + 1 : last + 1]
         ids = np.empty(int(stops[-1]) - start + 4, dtype=np.int32)
         sizes = np.empty(len(stops), dtype=np.int64)
-        segment_words(words.values, start, stops, tokenizer.tables, ids, sizes)
+        segment_words(words.values, start, stops, tokenizer.tables, clitics, ids, sizes)
         yield first, ids[: sizes[-1]], np.diff(sizes, prepend=0)
         first = last
 
@@ -156,7 +156,46 @@ def bits(total: int, count: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _power(number: int) -> int:
-    return number**BIT
+    return int(number**BIT)
+
+
+# --- morphemes of words -----------------------------------------------------------------------------------------------
+
+
+def cut_at_morphemes(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer) -> tuple[Rows, NDArray[np.int64]]:
+    """What words are made of, distinct and ascending, and how often: roots with the blank before them, affixes, the rest.
+
+    ``tokenizer`` has all roots of the language and no pieces.
+
+    Examples
+    --------
+    " evlerde" (twice) and " evxq" (once): " ev" 3 times, "ler" and "de" twice each, "xq" once.
+    """
+    full = untrained(tokenizer)
+    for _ in range(ROUNDS - 1):
+        full = _with_counted_costs(full, _count_ids(words, counts, full))
+    literal = int(full.tables_starts[LITERAL])
+    tables = []
+    for first, ids, sizes in cut_words(words, full, clitics=False):
+        word_of = np.repeat(np.arange(len(sizes)), sizes)
+        stops = _stops(ids, full)
+        is_marker = (ids >= full.tables_starts[MARKER]) & (ids < full.tables_starts[AFFIX])
+        joins = (ids[:-1] >= literal) & (ids[1:] >= literal) & (word_of[:-1] == word_of[1:])  # bytes of one literal run
+        ends = np.append(~joins & ~is_marker[:-1], True)
+        start = int(words.offsets[first])
+        cut_stops = start + stops[ends]
+        offsets = np.concatenate(([start], cut_stops)).astype(np.int64)
+        piece_counts = counts[first + word_of[ends]]
+        tables.append(_summed(pa.table({"run": binary_array(words.values, offsets), "count": pa.array(piece_counts)})))
+    return _total(tables)
+
+
+def _stops(ids: NDArray[np.int32], tokenizer: MorphTokenizer) -> NDArray[np.int64]:
+    """Where the text of each id stops."""
+    text = np.empty(len(ids) * tokenizer.tables.longest + 8, dtype=np.uint8)
+    stops = np.empty(len(ids), dtype=np.int64)
+    decode_ids(ids, tokenizer.tables, text, stops)
+    return stops
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -192,9 +231,7 @@ def _learn_pieces(
     return tuple(to_bytes(chars) for chars in list(train_bpe(runs, run_counts, bpe).vocab)[NUM_BYTES:])
 
 
-def _literal_runs(
-    words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer
-) -> tuple[Rows, NDArray[np.int64]]:
+def _literal_runs(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer) -> tuple[Rows, NDArray[np.int64]]:
     """What stands between roots and affixes, distinct and ascending, and how often; of a model without pieces."""
     literal = int(tokenizer.tables_starts[LITERAL])
     tables = []
@@ -209,9 +246,18 @@ def _literal_runs(
         offsets = np.append(np.flatnonzero(begins), len(at)).astype(np.int64)
         run_counts = counts[first + word_of[at[begins]]]
         table = pa.table({"run": binary_array(values, offsets), "count": pa.array(run_counts)})
-        tables.append(table.group_by("run").aggregate([("count", "sum")]))
+        tables.append(_summed(table))
+    return _total(tables)
+
+
+def _summed(table: pa.Table) -> pa.Table:
+    return table.group_by("run").aggregate([("count", "sum")]).rename_columns({"count_sum": "count"})
+
+
+def _total(tables: list[pa.Table]) -> tuple[Rows, NDArray[np.int64]]:
+    """Runs, distinct and ascending, and their counts."""
     if not tables:
         return rows_of(pa.array([], pa.large_binary())), np.zeros(0, dtype=np.int64)
-    summed = pa.concat_tables(tables).group_by("run").aggregate([("count_sum", "sum")])
-    summed = summed.take(pc.sort_indices(summed, [("run", "ascending")])).combine_chunks()
-    return rows_of(summed.column("run").chunk(0)), summed.column("count_sum_sum").to_numpy()
+    table = _summed(pa.concat_tables(tables))
+    table = table.take(pc.sort_indices(table, [("run", "ascending")])).combine_chunks()
+    return rows_of(table.column("run").chunk(0)), table.column("count").to_numpy()
