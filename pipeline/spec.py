@@ -383,10 +383,21 @@ AnySpec = BpeSpec | SuperBpeSpec | MorphSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MorphologySpec:
+    """What tokens are measured by: the roots and affixes of a language, words that are valid besides, cut words."""
+
+    language: str  # tr, or a folder with harmony.tsv, affixes.tsv and roots.tsv
+    roots: str | None = None  # a table of roots in place of the language's own
+    words: tuple[str, ...] = ()  # files of valid words, one a line
+    gold: str | None = None  # a file of words and their morphemes: evlerde, a tab, ev ler de
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """What to put beside our tokenizers."""
 
     compare: tuple[str, ...] = ()  # tokenizer.json files
+    morphology: MorphologySpec | None = None  # whether tokens are morphemes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from pipeline.spec import (
     FilterSpec,
     HoldoutSpec,
     JobSpec,
+    MorphologySpec,
     MorphSpec,
     PackSpec,
     PretokenizerSpec,
@@ -40,8 +41,8 @@ from pipeline.spec import (
 )
 
 _CLASSES = (
-    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, MorphSpec, PackSpec, PretokenizerSpec,
-    ShuffleSpec, SourceSpec, SuperBpeSpec,
+    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, MorphSpec, MorphologySpec, PackSpec,
+    PretokenizerSpec, ShuffleSpec, SourceSpec, SuperBpeSpec,
 )  # fmt: skip
 for _class in _CLASSES:
     setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
@@ -118,7 +119,10 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
             _expand_paths(tokenizer, f"tokenizers[{place}]")
             for place, tokenizer in zip(places, spec.tokenizers, strict=True)
         ),
-        evaluate=EvaluateSpec(compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare)),
+        evaluate=EvaluateSpec(
+            compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare),
+            morphology=_expand_morphology(spec.evaluate.morphology),
+        ),
     )
 
 
@@ -129,6 +133,19 @@ def to_dict(spec: JobSpec) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(json.dumps(fields))
     result["tokenizers"] = [without_paths(tokenizer) for tokenizer in result["tokenizers"]]
     return result
+
+
+def _expand_morphology(spec: MorphologySpec | None) -> MorphologySpec | None:
+    if spec is None:
+        return None
+    where = "evaluate.morphology"
+    return dataclasses.replace(
+        spec,
+        language=_expand(spec.language, f"{where}.language"),
+        roots=_expand(spec.roots, f"{where}.roots") if spec.roots else None,
+        words=tuple(_expand(uri, f"{where}.words") for uri in spec.words),
+        gold=_expand(spec.gold, f"{where}.gold") if spec.gold else None,
+    )
 
 
 _PATHS = ("base", "language", "roots", "morphemes")

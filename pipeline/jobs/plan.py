@@ -18,6 +18,7 @@ from pipeline import __version__, storage
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.jobs.packs import pack_of, publish_packs
+from pipeline.jobs.yardstick import read_yardstick
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.spec import JobSpec, SourceSpec, SuperBpeSpec, TokenizerSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
@@ -66,8 +67,8 @@ class CountingPass:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``conditional``: whether the output's store can
-    create a file only if it is absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``conditional``: whether the output's store
+    can create a file only if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -147,6 +148,8 @@ def make_plan(spec: JobSpec) -> Plan:
     )
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
     compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
+    if spec.evaluate.morphology is not None:
+        read_yardstick(spec.evaluate.morphology)  # what is wrong with it is said now, not after the training
     bases = _hash_bases(spec)
     packs = {name: hashlib.sha256(content).hexdigest() for name, content in _packs_of(spec).items()}
     identity = {

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline import __version__
+from pipeline.jobs.morphology_report import describe_morphology
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.superword_report import describe_superwords
@@ -33,6 +34,8 @@ def make_report(
     """Everything report.json holds; figures about time and machine stay under ``execution``."""
     sums, id_counts = _sums(job, receipts)
     evaluation = _evaluation(job, sums, id_counts)
+    compared = {f"compare/{i}": uri for i, uri in enumerate(job.spec.evaluate.compare)}
+    shown = {compared.get(name, name): rows for name, rows in id_counts.items()}
     superwords = describe_superwords(job, receipts, {name: rows[ALL] for name, rows in id_counts.items()}, evaluation)
     return {
         "format_version": 1,
@@ -42,6 +45,7 @@ def make_report(
         "tokenizers": {name: dict(r.report) for name, r in receipts["train"].items()},
         "evaluation": evaluation,
         "superwords": superwords,
+        "morphology": describe_morphology(job, {name: rows[ALL] for name, rows in shown.items()}),
         "execution": {
             **execution,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

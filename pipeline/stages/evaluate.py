@@ -56,6 +56,26 @@ def measure(tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStringArr
     return sums, np.bincount(ids, minlength=tokenizer.vocab_size).astype(np.int64)
 
 
+def cut(tokenizer: OwnTokenizer | ForeignTokenizer, text: str) -> tuple[list[int], list[bytes]]:
+    """The ids of a text, and what each of them stands for there."""
+    if not isinstance(tokenizer, ForeignTokenizer):
+        ids = tokenizer.encode(text)
+        return ids, tokenizer.decode_parts(ids)
+    encoded = tokenizer.outside.encode(text, add_special_tokens=False)
+    parts, done = [], 0
+    for _, stop in encoded.offsets:  # tokens inside a character have the same offsets
+        parts.append(text[done : max(done, stop)].encode())
+        done = max(done, stop)
+    return encoded.ids, parts
+
+
+def token_text(tokenizer: OwnTokenizer | ForeignTokenizer, token: int) -> str:
+    """What one id stands for by itself."""
+    if isinstance(tokenizer, ForeignTokenizer):
+        return str(tokenizer.outside.decode([token], skip_special_tokens=False))
+    return tokenizer.decode([token])
+
+
 def describe(sums: Measure, id_counts: NDArray[np.int64]) -> dict[str, Any]:
     """Sums, ratios, the share of the vocabulary that occurs, and its bits, as a report shows them."""
     used = int((id_counts > 0).sum())

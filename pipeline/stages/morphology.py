@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -65,6 +65,31 @@ class Analyzed(NamedTuple):
     tokens: Sequence[Hashable]
     morphemes: Sequence[Hashable]
     weight: int = 1
+
+
+def pieces_of(parts: Iterable[bytes], word: str) -> list[str] | None:
+    """What tokens stand for, as pieces of a word; None if together they are not the word.
+
+    A token that starts inside a character gives its bytes to the piece before it.
+
+    Examples
+    --------
+    ``ş`` is two bytes: ``"a" + its first``, ``its second + "b"`` are the pieces ``aş`` and ``b``.
+    """
+    parts = list(parts)
+    content = word.encode()
+    if b"".join(parts) != content:
+        return None
+    stops = list(accumulate(map(len, parts)))
+    ends = [_character_end(content, stop) for stop in stops]
+    return [content[start:stop].decode() for start, stop in pairwise([0, *ends])]
+
+
+def _character_end(content: bytes, at: int) -> int:
+    """``at``, or where the character that it is inside of ends."""
+    while at < len(content) and content[at] & 0xC0 == 0x80:
+        at += 1
+    return at
 
 
 # --- sums and ratios --------------------------------------------------------------------------------------------------

@@ -102,8 +102,7 @@ def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenize
         id_counts = _count_ids(words, counts, full)
     chosen = _choose_roots(full, id_counts, round(options.root_share * room), options.min_count)
     small = dataclasses.replace(full, morphology=full.morphology.with_roots(chosen), costs=_of_chosen(full, chosen))
-    small = dataclasses.replace(small, pieces=_learn_pieces(words, counts, small, options, room - len(chosen)))
-    small = dataclasses.replace(small, costs=small.costs + tuple(_BYTE_COST + BIT * 6 for _ in small.pieces))
+    small = _with_pieces(small, *_literal_runs(words, counts, small), options, room - len(chosen))
     for _ in range(ROUNDS + 1):
         id_counts = _count_ids(words, counts, small)
         small = _with_counted_costs(small, id_counts)
@@ -218,17 +217,30 @@ def _of_chosen(tokenizer: MorphTokenizer, chosen: list[int]) -> tuple[int, ...]:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _learn_pieces(
-    words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer, options: MorphOptions, num_pieces: int
-) -> tuple[bytes, ...]:
-    """BPE on what is left to bytes."""
-    runs, run_counts = _literal_runs(words, counts, tokenizer)
+def _with_pieces(
+    tokenizer: MorphTokenizer, runs: Rows, run_counts: NDArray[np.int64], options: MorphOptions, num_pieces: int
+) -> MorphTokenizer:
+    """With the pieces that BPE makes of what is left to bytes; each costs as if it were as frequent as its merge was.
+
+    Bytes by themselves then cost as if they were never needed: else what they cost now, when everything is made of them,
+    would keep the pieces from being used.
+    """
     if num_pieces <= 0 or not len(run_counts):
-        return ()
+        return tokenizer
     bpe = BpeOptions(
         vocab_size=NUM_BYTES + num_pieces, min_count=options.min_count, max_token_length=options.max_token_length
     )
-    return tuple(to_bytes(chars) for chars in list(train_bpe(runs, run_counts, bpe).vocab)[NUM_BYTES:])
+    trained = train_bpe(runs, run_counts, bpe)
+    made = dict(zip((left + right for left, right in trained.merges), trained.merge_counts, strict=True))
+    pieces = list(trained.vocab)[NUM_BYTES:]
+    total = int((np.diff(runs.offsets) * run_counts).sum())
+    costs = [bits(total, made[piece]) for piece in pieces]
+    first = int(tokenizer.tables_starts[LITERAL])
+    return dataclasses.replace(
+        tokenizer,
+        pieces=tuple(to_bytes(piece) for piece in pieces),
+        costs=(*tokenizer.costs[:first], *[bits(total, 1)] * NUM_BYTES, *costs),
+    )
 
 
 def _literal_runs(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer) -> tuple[Rows, NDArray[np.int64]]:
