@@ -57,12 +57,13 @@ class WordCaches:
                 np.zeros((FIRST_CACHE_ENTRIES, 4), dtype=np.uint64),
                 np.zeros(CACHE_BYTES, dtype=np.uint8),
                 np.zeros(CACHE_IDS, dtype=np.int32),
-                np.zeros(3, dtype=np.int64),
+                np.zeros(4, dtype=np.int64),
             )
-        elif 3 * cache.used[0] >= len(cache.entries) and len(cache.entries) < CACHE_ENTRIES:
+        elif (3 * cache.used[0] >= len(cache.entries) or cache.used[3]) and len(cache.entries) < CACHE_ENTRIES:
             factor = 4 if 4 * len(cache.entries) < CACHE_ENTRIES else 2  # seldom copied, never much larger than needed
             entries = np.zeros((factor * len(cache.entries), 4), dtype=np.uint64)
             move_entries(cache.entries, entries)
+            cache.used[3] = 0
             cache = cache._replace(entries=entries)
         yield cache
         self._local.words = cache

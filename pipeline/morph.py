@@ -28,8 +28,10 @@ from pipeline.byte_level import to_bytes, to_chars
 from pipeline.encoding import Texts, WordCaches, Words, as_array, encode_texts
 from pipeline.errors import ArtifactError
 from pipeline.kernels.morph import (
+    LITERAL,
     LONGEST,
     NUM_MARKERS,
+    ROOT,
     VITERBI,
     WINDOW,
     MorphTables,
@@ -127,18 +129,20 @@ class MorphTokenizer:
         """What the kernels need."""
         literals = joined(self._literals)
         specials = joined([token.encode() for token in self.special_tokens])
-        texts = text_tables(self.morphology)
+        first, stop = self.tables_starts[ROOT], self.tables_starts[LITERAL]
+        texts = text_tables(self.morphology, self.costs[first:stop])
         trie = build_trie(*literals, np.ones(NUM_BYTES + len(self.pieces), dtype=np.bool_))
         lengths = [
             int(np.diff(offsets).max(initial=0))
             for offsets in (texts["root_value_offsets"], texts["affix_value_offsets"], literals[1], specials[1])
         ]
-        entries = [int(np.diff(texts[name]).max(initial=0)) for name in ("root_offsets", "affix_offsets")]
+        most_roots = int(np.bincount(np.cumsum(texts["root_rows"][:, -1] == 0)).max(initial=0)) + 1
+        most_affixes = int(np.diff(texts["affix_offsets"]).max(initial=0))
         return MorphTables(
             starts=self.tables_starts,
             mode=_MODES[self.segmentation],
             literal_cost=self.literal_cost,
-            most_arcs=(entries[0] + 2 * entries[1]) * max(lengths) + trie.longest,
+            most_arcs=(most_roots + 2 * most_affixes) * max(lengths) + trie.longest,
             literals=trie,
             literal_values=literals[0],
             literal_offsets=literals[1],

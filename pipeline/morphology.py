@@ -281,10 +281,11 @@ class Casing:
         return self.upper(text[:1]) + text[1:]
 
 
-def text_tables(morphology: Morphology) -> dict[str, Any]:
+def text_tables(morphology: Morphology, root_costs: Sequence[int]) -> dict[str, Any]:
     """What roots, affixes and letters are to the kernels: fields of ``MorphTables``, by name."""
     casing = Casing(morphology.letters)
-    return {**_letter_tables(morphology), **_root_tables(morphology, casing), **_affix_tables(morphology, casing)}
+    roots = _root_tables(morphology, casing, root_costs)
+    return {**_letter_tables(morphology), **roots, **_affix_tables(morphology, casing)}
 
 
 def _letter_tables(morphology: Morphology) -> dict[str, Any]:
@@ -328,7 +329,7 @@ def _entries(rows: Mapping[str, Sequence[Any]]) -> tuple[list[bytes], NDArray[np
     )
 
 
-def _root_tables(morphology: Morphology, casing: Casing) -> dict[str, Any]:
+def _root_tables(morphology: Morphology, casing: Casing, costs: Sequence[int]) -> dict[str, Any]:
     stepper = Stepper(morphology)
     forms: dict[str, dict[int, int]] = {}
     states, written = [], []
@@ -338,15 +339,21 @@ def _root_tables(morphology: Morphology, casing: Casing) -> dict[str, Any]:
             of_form = forms.setdefault(casing.lower(form), {})
             of_form[number] = of_form.get(number, 0) | 1 << stem
             written += [text.encode() for text in (form, casing.capitalized(form), casing.upper(form))]
-    texts, offsets, entries = _entries({form: list(found.items()) for form, found in forms.items()})
+    texts, rows = [], []
+    for form, found in forms.items():
+        for left, (number, stems) in zip(range(len(found) - 1, -1, -1), found.items(), strict=True):
+            root = morphology.roots[number]
+            first_stem = (stems & -stems).bit_length() - 1
+            is_name = casing.lower(root.forms[0]) != root.forms[0]
+            texts.append(form.encode())  # the trie keeps the first of equal texts
+            rows.append(
+                (number, stems, states[number][first_stem], states[number][0], root.kinds, is_name, costs[number], left > 0)
+            )
     values, value_offsets = joined(written)
     return {
         "roots": build_trie(*joined(texts), np.ones(len(texts), dtype=np.bool_)),
-        "root_offsets": offsets,
-        "root_entries": np.array(entries, dtype=np.int32).reshape(-1, 2),
-        "root_states": np.array(states, dtype=np.int32).reshape(-1, len(morphology.stems)),
-        "root_kinds": np.array([root.kinds for root in morphology.roots], dtype=np.int64),
-        "root_names": np.array([casing.lower(root.forms[0]) != root.forms[0] for root in morphology.roots], dtype=np.bool_),
+        "root_rows": np.array(rows, dtype=np.int64).reshape(-1, 8),
+        "root_states": np.array(states, dtype=np.int16).reshape(-1, len(morphology.stems)),
         "root_values": values,
         "root_value_offsets": value_offsets,
     }
@@ -360,7 +367,7 @@ def _affix_tables(morphology: Morphology, casing: Casing) -> dict[str, Any]:
             numbers.setdefault(text, []).append(number)
     surface_numbers = {text: number for number, text in enumerate(numbers)}
     shape = (len(morphology.affixes), len(morphology.step), len(morphology.stems))
-    surfaces, states = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    surfaces, states = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.int16)
     for number, affix in enumerate(morphology.affixes):
         for state, row in enumerate(affix.surface):
             for stem, local in enumerate(row):
@@ -376,7 +383,7 @@ def _affix_tables(morphology: Morphology, casing: Casing) -> dict[str, Any]:
         "affix_entries": np.array(entries, dtype=np.int32),
         "affix_surfaces": surfaces,
         "affix_states": states,
-        "affix_asks": np.array([affix.asks for affix in morphology.affixes], dtype=np.int32).reshape(shape[:2]),
+        "affix_asks": np.array([affix.asks for affix in morphology.affixes], dtype=np.int8).reshape(shape[:2]),
         "affix_after": np.array([affix.after for affix in morphology.affixes], dtype=np.int64),
         "affix_kinds": np.array([1 << affix.kind for affix in morphology.affixes], dtype=np.int64),
         "affix_values": values,

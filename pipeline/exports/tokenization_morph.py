@@ -13,7 +13,7 @@ import shutil
 import tokenizers
 from transformers import PreTrainedTokenizer
 
-WINDOW = 16
+WINDOW = 6
 LONGEST_WORD = 1024
 
 # of a node: stems that may be asked for (bits), state, state if plain, classes (bits), in capitals, literal
@@ -155,9 +155,6 @@ class Model:
                 arcs = self.affix_arcs(place, node, rest) if place else self.first_arcs(rest, may_be_clitic)
                 relax(place, node, arcs)
             ready = [node for node in nodes if node[0] & 1]
-            roots = [node for node in ready if place and rest and not node[4] and not node[5]]
-            if roots:
-                relax(place, min(roots, key=lambda node: nodes[node][0]), self.root_arcs(place, False, rest))
             following = {}
             for node in ready:
                 following.setdefault(node[1], []).append(node)
@@ -190,7 +187,7 @@ class Model:
 
     def arcs(self, word, place, node, may_be_clitic):
         """All that may follow: where it ends, its ids, its cost, the node then."""
-        stems, _, _, _, caps, is_literal = node
+        stems = node[0]
         content = word.encode()
         found = []
         if place == len(content):
@@ -200,8 +197,6 @@ class Model:
             if place == 0:
                 found += self.first_arcs(rest, may_be_clitic)
             else:
-                if stems & 1 and not is_literal and not caps:
-                    found += self.root_arcs(place, False, rest)
                 found += self.affix_arcs(place, node, rest)
         if stems & 1:
             found += self.literal_arcs(content, place, node)

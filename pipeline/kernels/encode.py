@@ -59,7 +59,7 @@ class WordCache(NamedTuple):
     or their place and number in ``ids [dtype=int32]``; the capacity is a power of two.
     Of a short word, the number of ids is in the top half byte of the second lane, ``IN_ARENA`` if they are elsewhere. Of
     a long word the second lane holds, below ``_LONG_ENTRY``, its place in ``arena [dtype=uint8]``: length, then bytes.
-    ``used [shape=(3,), dtype=int64]``: taken entries, bytes and ids.
+    ``used [shape=(4,), dtype=int64]``: taken entries, bytes and ids; how often all were forgotten.
     """
 
     entries: NDArray[np.uint64]
@@ -176,8 +176,9 @@ def forget(cache):
     """All entries become free."""
     for i in range(len(cache.entries)):
         cache.entries[i, 1] = 0
-    for i in range(len(cache.used)):
+    for i in range(3):
         cache.used[i] = 0
+    cache.used[3] += 1
 
 
 @njit

@@ -46,7 +46,7 @@ MARKER, AFFIX, SUFFIX, ROOT, LITERAL, END = range(6)
 VITERBI, LONGEST = range(2)
 """Modes: the cheapest path, or the longest morpheme first."""
 
-WINDOW = 16
+WINDOW = 6
 """Ids before a clitic that are looked at."""
 
 _PLAIN = np.int64(1)  # the bit of the plain stem
@@ -58,6 +58,9 @@ _NONE = np.int64(-1)
 _PLACE, _COST, _ID, _MARKER, _STEMS, _STATE, _BASE, _KINDS, _CAPS = range(9)
 _NEXT, _BACK = 9, 10  # of nodes only: the next at the same place, and the one before in the best path
 _NODE_COLUMNS = 11
+
+# columns of root_rows
+_ROOT, _ROOT_STEMS, _ROOT_STATE, _ROOT_BASE, _ROOT_KINDS, _IS_NAME, _ROOT_COST, _FOLLOWS = range(8)
 _ARC_COLUMNS = 9
 
 
@@ -69,9 +72,9 @@ class MorphTables(NamedTuple):
     ``letter_of [shape=(n_code_points,), dtype=int32]``: twice the number of a letter, one more in upper case; -1: none.
     ``letter_values``, ``letter_offsets``: each letter in lower case. ``letter_sounds``: its class. ``letter_cased``.
     ``step [shape=(n_states, n_classes), dtype=int32]``: the state after a character.
-    ``roots``: the forms of all roots in lower case; ``root_offsets``, ``root_entries [shape=(n, 2)]``: of each, the roots
-    and the stems, as bits, that have it. ``root_states [shape=(n_roots, n_stems)]``, ``root_kinds``, ``root_names`` (whether
-    it is capitalized by itself).
+    ``roots``: the forms of all roots in lower case; its ids are rows of ``root_rows [shape=(n, 8), dtype=int64]``, the first
+    of those that have the form: root, stems as bits, state after it, state if plain, classes as bits, whether it is
+    capitalized by itself, cost, and whether another row follows. ``root_states [shape=(n_roots, n_stems)]``.
     ``affixes``: all surfaces; ``affix_offsets``, ``affix_entries``: of each, the affixes that may have it.
     ``affix_surfaces``, ``affix_states [shape=(n_affixes, n_states, n_stems)]``: surface, ``~surface`` if not certain, and
     the state after it. ``affix_asks [shape=(n_affixes, n_states)]``: stem asked for, or -1.
@@ -94,17 +97,14 @@ class MorphTables(NamedTuple):
     letter_cased: NDArray[np.bool_]
     step: NDArray[np.int32]
     roots: VocabularyTrie
-    root_offsets: NDArray[np.int64]
-    root_entries: NDArray[np.int32]
-    root_states: NDArray[np.int32]
-    root_kinds: NDArray[np.int64]
-    root_names: NDArray[np.bool_]
+    root_rows: NDArray[np.int64]
+    root_states: NDArray[np.int16]
     affixes: VocabularyTrie
     affix_offsets: NDArray[np.int64]
     affix_entries: NDArray[np.int32]
-    affix_surfaces: NDArray[np.int32]
-    affix_states: NDArray[np.int32]
-    affix_asks: NDArray[np.int32]
+    affix_surfaces: NDArray[np.int16]
+    affix_states: NDArray[np.int16]
+    affix_asks: NDArray[np.int8]
     affix_after: NDArray[np.int64]
     affix_kinds: NDArray[np.int64]
     literals: VocabularyTrie
@@ -292,36 +292,36 @@ def _root_arcs(word, tables, first, has_blank, arcs, num):
     nodes = tables.roots.nodes
     chars = word.chars
     node = np.int64(0)
-    at = chars[first, _LOW]
-    stop = word.low_bytes[0]
-    while at < stop:
+    first_is_upper = chars[first + 1, _UPPERS] > chars[first, _UPPERS]
+    for at in range(chars[first, _LOW], word.low_bytes[0]):
         node = step_trie(nodes, node, word.lowered[at])
         if node == NO_NODE:
             break
-        at += 1
-        form = nodes[node, 2]
-        last = word.char_at_low[at]
-        if form < 0 or last < 0:
+        row = np.int64(nodes[node, 2])
+        last = word.char_at_low[at + 1]
+        if row < 0 or last < 0:
             continue
         uppers = chars[last, _UPPERS] - chars[first, _UPPERS]
         lowers = chars[last, _LOWERS] - chars[first, _LOWERS]
-        first_is_upper = chars[first + 1, _UPPERS] > chars[first, _UPPERS]
-        for entry in range(tables.root_offsets[form], tables.root_offsets[form + 1]):
-            root = np.int64(tables.root_entries[entry, 0])
-            stems = np.int64(tables.root_entries[entry, 1])
-            marker = _root_marker(tables.root_names[root], has_blank, uppers, lowers, first_is_upper)
-            num_bytes = chars[last, _RAW] - chars[first, _RAW] + has_blank
+        num_bytes = chars[last, _RAW] - chars[first, _RAW] + has_blank
+        follows = True
+        while follows:
+            root = tables.root_rows[row]
+            row += 1
+            follows = root[_FOLLOWS] != 0
+            marker = _root_marker(root[_IS_NAME], has_blank, uppers, lowers, first_is_upper)
             if marker == -2 or (marker >= 0 and num_bytes < 2):  # never more ids than bytes
                 continue
-            token = tables.starts[ROOT] + root
-            cost = tables.costs[token]
+            cost = root[_ROOT_COST]
+            caps = np.int64(marker >= CAPS)
             if marker >= 0:
                 marker += tables.starts[MARKER]
                 cost += tables.costs[marker]
-            caps = np.int64(marker >= tables.starts[MARKER] + CAPS)
-            state = np.int64(tables.root_states[root, _first_bit(stems)])
-            base = np.int64(tables.root_states[root, 0])
-            num = _put(arcs, num, chars[last, _RAW], cost, token, marker, stems, state, base, tables.root_kinds[root], caps)
+            token = tables.starts[ROOT] + root[_ROOT]
+            num = _put(
+                arcs, num, chars[last, _RAW], cost, token, marker, root[_ROOT_STEMS], root[_ROOT_STATE], root[_ROOT_BASE],
+                root[_ROOT_KINDS], caps,
+            )  # fmt: skip
     return num
 
 
@@ -452,8 +452,6 @@ def _find_arcs(text, start, word, tables, node, num_bytes, may_be_clitic):
     if node[_PLACE] == 0:
         num = _first_arcs(text, start, num_bytes, word, tables, may_be_clitic)
     elif first >= 0:
-        if is_plain and node[_ID] < tables.starts[LITERAL] and not node[_CAPS]:
-            num = _root_arcs(word, tables, first, False, word.arcs, num)
         num = _affix_arcs(word, tables, node, first, _find_surfaces(word, tables, first), word.arcs, num)
     if is_plain:
         num = _literal_arcs(text, start, word, tables, node, num_bytes, word.arcs, num)
@@ -534,8 +532,8 @@ def _cheapest(text, start, num_bytes, word, tables, may_be_clitic, nodes):
     """The last node of the cheapest path, or -1 if ``nodes`` has no room.
 
     Places go from left to right. At each, first the affixes after each node, in the order in which these were found; then
-    roots, and then literal pieces. What these give does not depend on the node but for its cost, and for literal pieces its
-    state, so they follow the cheapest only. The arcs of a node are in the order of their lengths.
+    literal pieces. What these give depends on the node only by its state, and cost, so they follow the cheapest of each
+    state. The arcs of a node are in the order of their lengths.
 
     **Ties**: of two ways to the same node the one found first, and of two last nodes too.
     """
@@ -551,7 +549,6 @@ def _cheapest(text, start, num_bytes, word, tables, may_be_clitic, nodes):
             continue
         first = np.int64(word.char_at[place])
         at = heads[place]
-        best = _NONE
         num_surfaces = _find_surfaces(word, tables, first) if place > 0 and first >= 0 else 0
         while at >= 0 and first >= 0:
             if len(nodes) < num_nodes + tables.most_arcs:
@@ -560,18 +557,10 @@ def _cheapest(text, start, num_bytes, word, tables, may_be_clitic, nodes):
                 num_nodes = _relax(
                     at, _first_arcs(text, start, num_bytes, word, tables, may_be_clitic), word, tables, nodes, num_nodes
                 )
-            else:
-                if num_surfaces > 0:
-                    num_arcs = _affix_arcs(word, tables, nodes[at], first, num_surfaces, word.arcs, 0)
-                    num_nodes = _relax(at, num_arcs, word, tables, nodes, num_nodes)
-                is_plain = nodes[at, _STEMS] & _PLAIN and nodes[at, _ID] < first_literal and not nodes[at, _CAPS]
-                if is_plain and (best < 0 or nodes[at, _COST] < nodes[best, _COST]):
-                    best = at
+            elif num_surfaces > 0:
+                num_arcs = _affix_arcs(word, tables, nodes[at], first, num_surfaces, word.arcs, 0)
+                num_nodes = _relax(at, num_arcs, word, tables, nodes, num_nodes)
             at = nodes[at, _NEXT]
-        if best >= 0:
-            if len(nodes) < num_nodes + tables.most_arcs:
-                return _NONE
-            num_nodes = _relax(best, _root_arcs(word, tables, first, False, word.arcs, 0), word, tables, nodes, num_nodes)
         at = heads[place]
         while at >= 0:
             if nodes[at, _STEMS] & _PLAIN:
@@ -656,32 +645,31 @@ def _write_path(nodes, last, word, ids, size):
     return size
 
 
-@njit
-def _encode_piece(text, start, stop, word, tables, may_be_clitic, nodes, ids, size):
-    """Append the ids of a word of at most ``LONGEST_WORD`` bytes; returns the new size, and ``nodes``, perhaps larger."""
-    _read(text, start, stop, tables, word)
-    while True:
-        if tables.mode == VITERBI:
-            last = _cheapest(text, start, stop - start, word, tables, may_be_clitic, nodes)
-        else:
-            last = _longest(text, start, stop - start, word, tables, may_be_clitic, nodes)
-        if last >= 0:
-            return _write_path(nodes, last, word, ids, size), nodes
-        nodes = np.empty((2 * len(nodes), _NODE_COLUMNS), dtype=np.int64)
-
-
-@njit
+@leaf
 def _encode_word(text, start, stop, word, tables, may_be_clitic, nodes, ids, size):
+    """Append the ids of a word; returns the new size, or -1 if ``nodes`` has no room."""
     while start < stop:
         end = stop
         if stop - start > LONGEST_WORD:
             end = start + LONGEST_WORD
             while text[end] & 0xC0 == 0x80 and end > start + LONGEST_WORD - 4:
                 end -= 1
-        size, nodes = _encode_piece(text, start, end, word, tables, may_be_clitic, nodes, ids, size)
+        _read(text, start, end, tables, word)
+        if tables.mode == VITERBI:
+            last = _cheapest(text, start, end - start, word, tables, may_be_clitic, nodes)
+        else:
+            last = _longest(text, start, end - start, word, tables, may_be_clitic, nodes)
+        if last < 0:
+            return _NONE
+        size = np.int64(_write_path(nodes, last, word, ids, size))
         may_be_clitic = False
         start = end
-    return size, nodes
+    return size
+
+
+@njit
+def _larger(nodes):
+    return np.empty((2 * len(nodes), _NODE_COLUMNS), dtype=np.int64)
 
 
 @njit
@@ -714,7 +702,11 @@ def segment_words(text, start, stops, tables, clitics, ids, sizes):
     nodes = _new_nodes(tables)
     size = 0
     for i in range(len(stops)):
-        size, nodes = _encode_word(text, start, stops[i], word, tables, clitics, nodes, ids, size)
+        new_size = _encode_word(text, start, stops[i], word, tables, clitics, nodes, ids, size)
+        while new_size < 0:
+            nodes = _larger(nodes)
+            new_size = _encode_word(text, start, stops[i], word, tables, clitics, nodes, ids, size)
+        size = new_size
         sizes[i] = size
         start = stops[i]
 
@@ -884,10 +876,14 @@ def encode_morph_words(text, start, stops, doc_stops, tables, cache, ids, num_be
         num_words, num_missing = look_up(text, start, group, cache, slots, missing, lows, highs)
         if num_words == 0:
             forget(cache)
+        rest = ids[size:]
         for i in range(num_missing):
             begin = start if missing[i] == 0 else group[missing[i] - 1]
-            some, nodes = _encode_word(text, begin, group[missing[i]], word, tables, True, nodes, ids[size:], 0)
-            remember(cache, slots[missing[i]], ids[size:], some)
+            some = _encode_word(text, begin, group[missing[i]], word, tables, True, nodes, rest, 0)
+            while some < 0:
+                nodes = _larger(nodes)
+                some = _encode_word(text, begin, group[missing[i]], word, tables, True, nodes, rest, 0)
+            remember(cache, slots[missing[i]], rest, some)
         for i in range(num_words):
             while doc < len(doc_stops) and doc_stops[doc] <= start:
                 doc_sizes[doc] = size
@@ -897,24 +893,30 @@ def encode_morph_words(text, start, stops, doc_stops, tables, cache, ids, num_be
             slot = slots[i]
             first = size
             if slot == UNCACHED:
-                size, nodes = _encode_word(text, start, stop, word, tables, True, nodes, ids, size)
+                size = _encode_word(text, start, stop, word, tables, True, nodes, ids, first)
+                while size < 0:
+                    nodes = _larger(nodes)
+                    size = _encode_word(text, start, stop, word, tables, True, nodes, ids, first)
             else:
-                num_ids = np.int64(entries[slot, 1] >> np.uint64(60))
+                num_ids = entries[slot, 1] >> np.uint64(60)
                 if num_ids < IN_ARENA:
                     ids[size] = np.int32(entries[slot, 2] & np.uint64(0xFFFFFFFF))
                     ids[size + 1] = np.int32(entries[slot, 2] >> np.uint64(32))
                     ids[size + 2] = np.int32(entries[slot, 3] & np.uint64(0xFFFFFFFF))
                     ids[size + 3] = np.int32(entries[slot, 3] >> np.uint64(32))
+                    size += np.int64(num_ids)
                 else:
                     place = np.int64(entries[slot, 2])
-                    num_ids = np.int64(entries[slot, 3])
-                    for j in range(num_ids):
+                    for j in range(np.int64(entries[slot, 3])):
                         ids[size + j] = cache.ids[place + j]
-                size += num_ids
+                    size += np.int64(entries[slot, 3])
             if tables.starts[AFFIX] <= ids[first] < tables.starts[SUFFIX]:
                 before = ids[max(doc_first, first - WINDOW) : first + 1]
                 if not _is_heard(text, start, stop, before, tables, spare, spare_stops):
-                    size, nodes = _encode_word(text, start, stop, word, tables, False, nodes, ids, first)
+                    size = _encode_word(text, start, stop, word, tables, False, nodes, ids, first)
+                    while size < 0:
+                        nodes = _larger(nodes)
+                        size = _encode_word(text, start, stop, word, tables, False, nodes, ids, first)
             start = stop
         at += num_words
     while doc < len(doc_stops):
