@@ -11,7 +11,7 @@ Three tables, tab-separated, UTF-8, each with a line of column names; ``#`` star
 ``affixes.tsv`` (affix, class, form, after, stem)
     ``l{A}r`` is ``l``, what rule A becomes there, ``r``. A form that starts with ``_`` is a clitic, a word of its own behind
     a blank. *after*: the classes it may follow, or ``*``. *stem*: what it asks of the stem before it; ``-``: ``vowel`` if it
-    starts with a vowel, else the plain one.
+    starts with a vowel, else the plain one. A row with the affix ``-`` only names a class, of roots.
 ``roots.tsv`` (root, class, forms)
     Classes as affixes name them. Forms: ``vowel=kitab``, the root before affixes that ask for the stem ``vowel``;
     ``sounds=saet``, what affixes hear in its place.
@@ -172,6 +172,8 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
     places = places or {name: name for name in TABLES}
     lines = {name: list(read_table(files[name], places[name], columns)) for name, columns in TABLES.items()}
     vowels, upper, rules, rule_lines = _parse_harmony(lines["harmony.tsv"], places["harmony.tsv"])
+    declared = {line.cells[1] for line in lines["affixes.tsv"] if line.cells[0] == _NOTHING}
+    lines["affixes.tsv"] = [line for line in lines["affixes.tsv"] if line.cells[0] != _NOTHING]
     affixes = _parse_affixes(lines["affixes.tsv"], rules)
     roots = _parse_roots(lines["roots.tsv"])
     language = Language(vowels, upper, rules, tuple(affixes), tuple(roots))
@@ -182,7 +184,7 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
                     f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized"
                 )
     _check_stems(language, lines, rule_lines)
-    _check_classes(language, lines["affixes.tsv"])
+    _check_classes(language, declared, lines)
     return language
 
 
@@ -301,17 +303,24 @@ def _parse_affixes(lines: list[_Line], rules: Mapping[str, tuple[Row, ...]]) -> 
     return affixes
 
 
-def _check_classes(language: Language, lines: list[_Line]) -> None:
+def _check_classes(language: Language, declared: set[str], lines: Mapping[str, list[_Line]]) -> None:
+    """SpecError if there are too many classes, or a table uses one that affixes.tsv does not name."""
     kinds = language.kinds
     if len(kinds) > MOST_CLASSES:
-        raise lines[0].error(f"{len(kinds)} classes of roots and affixes; at most {MOST_CLASSES} are possible")
-    if language.roots:
-        for affix, line in zip(language.affixes, lines, strict=True):
-            for kind in sorted(affix.after or ()):
-                if kind not in kinds:
-                    raise line.error(
-                        f"affix {affix.name!r} stands after {kind!r}, which is no class; there are {', '.join(kinds)}"
-                    )
+        raise lines["affixes.tsv"][0].error(
+            f"{len(kinds)} classes of roots and affixes; at most {MOST_CLASSES} are possible"
+        )
+    known = {OTHER, *declared, *(affix.kind for affix in language.affixes)}
+    shown = ", ".join(sorted(known))
+    for affix, line in zip(language.affixes, lines["affixes.tsv"], strict=True):
+        for kind in sorted((affix.after or set()) - known):
+            raise line.error(f"affix {affix.name!r} stands after {kind!r}, which is no class; there are {shown}")
+    for root, line in zip(language.roots, lines["roots.tsv"], strict=True):
+        for kind in sorted(root.kinds - known):
+            raise line.error(
+                f"root {root.text!r} has the class {kind!r}, which affixes.tsv does not name; there are {shown}. "
+                f"A row with the affix {_NOTHING} names one"
+            )
 
 
 def _check_stems(language: Language, lines: Mapping[str, list[_Line]], asked: list[tuple[_Line, str]]) -> None:

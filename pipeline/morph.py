@@ -191,20 +191,33 @@ class MorphTokenizer:
 
     # --- decode ---
 
-    def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
-        """What each id reads as in its context; IndexError for an id beyond the vocabulary. Markers read as nothing."""
-        array = np.array(list(ids), dtype=np.int64)
+    @functools.cached_property
+    def _most_bytes(self) -> NDArray[np.int64]:
+        """What each id reads as, at most. ``[shape=(vocab_size,), dtype=int64]``"""
+        affixes = (max((len(text.encode()) for text in affix.surfaces), default=0) for affix in self.morphology.affixes)
+        roots = (max(len(form.encode()) for form in root.forms) for root in self.morphology.roots)
+        specials = (len(token.encode()) for token in self.special_tokens)
+        sizes = [*specials, *[0] * NUM_MARKERS, *affixes, *roots, *map(len, self._literals)]
+        return 2 * np.array(sizes, dtype=np.int64) + 1  # a blank; and upper case may take a byte more
+
+    def _read(self, ids: Iterable[int]) -> tuple[bytes, list[int]]:
+        """The bytes of ids, and where those of each stop."""
+        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
         if len(array) and not 0 <= array.min() <= array.max() < self.vocab_size:
             raise IndexError(f"{array.min() if array.min() < 0 else array.max()} is not an id")
-        text = np.empty(len(array) * self.tables.longest + 8, dtype=np.uint8)
-        stops = np.empty(len(array), dtype=np.int64)
+        text = np.empty(int(self._most_bytes[array].sum()) + 8, dtype=np.uint8)
+        stops = np.zeros(len(array), dtype=np.int64)
         decode_ids(array.astype(np.int32), self.tables, text, stops)
-        whole, starts = text.tobytes(), [0, *stops.tolist()]
-        return [whole[start:stop] for start, stop in itertools.pairwise(starts)]
+        return text[: stops[-1] if len(stops) else 0].tobytes(), stops.tolist()
+
+    def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
+        """What each id reads as in its context; IndexError for an id beyond the vocabulary. Markers read as nothing."""
+        text, stops = self._read(ids)
+        return [text[start:stop] for start, stop in itertools.pairwise([0, *stops])]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """As ``Tokenizer.decode_bytes``; special tokens as their own text."""
-        return b"".join(self.decode_parts(ids))
+        return self._read(ids)[0]
 
     def decode(self, ids: Iterable[int]) -> str:
         """As ``Tokenizer.decode``."""

@@ -386,10 +386,16 @@ AnySpec = BpeSpec | SuperBpeSpec | MorphSpec
 class MorphologySpec:
     """What tokens are measured by: the roots and affixes of a language, words that are valid besides, cut words."""
 
-    language: str  # tr, or a folder with harmony.tsv, affixes.tsv and roots.tsv
+    language: str | None = None  # tr, or a folder with harmony.tsv, affixes.tsv and roots.tsv: what is valid, and pure
     roots: str | None = None  # a table of roots in place of the language's own
-    words: tuple[str, ...] = ()  # files of valid words, one a line
+    words: tuple[str, ...] = ()  # files of words that are valid besides, one a line
     gold: str | None = None  # a file of words and their morphemes: evlerde, a tab, ev ler de
+
+    def __post_init__(self) -> None:
+        if not self.language and not self.gold:
+            raise ValueError("language and gold are both missing; at least one of them is needed")
+        if not self.language and (self.roots or self.words):
+            raise ValueError("roots and words are given without language, which they go with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,10 @@ LAYERS = [
     ["pipeline.jobs"],
     ["pipeline.stages", "pipeline.trainers", "pipeline.exports", "pipeline.storage"],
     ["pipeline.tokenizer"],
-    ["pipeline.superwords"],
-    ["pipeline.spec"],
-    ["pipeline.pretokenizer", "pipeline.normalizer"],
+    ["pipeline.superwords", "pipeline.morph", "pipeline.turkish_tokenizer"],
+    ["pipeline.encoding", "pipeline.morphology"],
+    ["pipeline.spec", "pipeline.language"],
+    ["pipeline.pretokenizer", "pipeline.normalizer", "pipeline.languages"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],
     ["pipeline.regex_syntax", "pipeline.boundaries"],
     ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
@@ -47,7 +48,8 @@ HOMES = {
     "argparse": ["pipeline/jobs/cli.py"],
     "matplotlib": ["pipeline/jobs/report.py"],
     "polars": ["pipeline/stages/count.py"],
-    "random": [],
+    "morfessor": ["pipeline/trainers/morfessor.py"],
+    "random": ["pipeline/trainers/morfessor.py"],
     "pickle": [],
 }
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as OutsideTokenizer
 
+from pipeline import encoding
 from pipeline import tokenizer as tokenizer_module
 from pipeline.arrow import rows_of
 from pipeline.errors import ArtifactError
@@ -178,12 +179,13 @@ def test_words_of_many_chunks_with_long_tokens(name: str) -> None:
 def test_a_small_cache_does_not_change_a_result(texts: list[str], entries: int, room: int) -> None:
     texts = texts + texts[::-1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "FIRST_CACHE_ENTRIES", 2)
-        patch.setattr(tokenizer_module, "CACHE_ENTRIES", entries)
-        patch.setattr(tokenizer_module, "CACHE_BYTES", room)
-        patch.setattr(tokenizer_module, "CACHE_IDS", room)
+        patch.setattr(encoding, "FIRST_CACHE_ENTRIES", 2)
+        patch.setattr(encoding, "CACHE_ENTRIES", entries)
+        patch.setattr(encoding, "CACHE_BYTES", room)
+        patch.setattr(encoding, "CACHE_IDS", room)
         small = fresh(train_once())
-        assert len(small._cache.ids) == room
+        with small._caches.cache() as cache:
+            assert len(cache.ids) == room
         ids = small.encode_batch(texts).to_pylist()
     assert ids == train_once().encode_batch(texts).to_pylist()
 
@@ -202,7 +204,7 @@ def test_the_size_of_a_slice_of_texts_does_not_matter(encoder: Any, texts: list[
     tokenizer = with_encoder(encoder)
     whole = tokenizer.encode_batch(texts).to_pylist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "ENCODE_BYTES", num_bytes)
+        patch.setattr(encoding, "ENCODE_BYTES", num_bytes)
         assert tokenizer.encode_batch(texts).to_pylist() == whole
 
 
@@ -240,7 +242,7 @@ def test_a_normalizer_that_lengthens_slices() -> None:
     tokenizer = train_once(normalizer="nfkc")
     texts = ["\ufdfa" * 50, "", "\ufdfa", "a\ufdfab" * 30]  # 3 bytes become 33
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "ENCODE_BYTES", 40)
+        patch.setattr(encoding, "ENCODE_BYTES", 40)
         assert tokenizer.encode_batch(texts).to_pylist() == outside_ids(tokenizer, texts)
 
 
@@ -382,10 +384,10 @@ def test_the_encoder_is_written_down_and_read_again(tmp_path: Path, encoder: Any
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_threads_may_share_a_tokenizer(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small caches, which overflow all the time; and nothing is there before the threads ask for it."""
-    monkeypatch.setattr(tokenizer_module, "FIRST_CACHE_ENTRIES", 4)
-    monkeypatch.setattr(tokenizer_module, "CACHE_ENTRIES", 256)
-    monkeypatch.setattr(tokenizer_module, "CACHE_BYTES", 700)
-    monkeypatch.setattr(tokenizer_module, "CACHE_IDS", 700)
+    monkeypatch.setattr(encoding, "FIRST_CACHE_ENTRIES", 4)
+    monkeypatch.setattr(encoding, "CACHE_ENTRIES", 256)
+    monkeypatch.setattr(encoding, "CACHE_BYTES", 700)
+    monkeypatch.setattr(encoding, "CACHE_IDS", 700)
     chance = random.Random(0)
     batches = [[" ".join(chance.choices([*CORPUS, *long_words()["words"][:4_000].split("e")], k=40))] for _ in range(24)]
     expected = [with_encoder(encoder).encode_batch(batch).to_pylist() for batch in batches]

@@ -141,7 +141,7 @@ def _expand_morphology(spec: MorphologySpec | None) -> MorphologySpec | None:
     where = "evaluate.morphology"
     return dataclasses.replace(
         spec,
-        language=_expand(spec.language, f"{where}.language"),
+        language=_expand(spec.language, f"{where}.language") if spec.language else None,
         roots=_expand(spec.roots, f"{where}.roots") if spec.roots else None,
         words=tuple(_expand(uri, f"{where}.words") for uri in spec.words),
         gold=_expand(spec.gold, f"{where}.gold") if spec.gold else None,

@@ -67,13 +67,13 @@ def measure_morphology(
 ) -> dict[str, dict[str, Any]]:
     """Figures of one tokenizer, by type and by occurrence."""
     figures: dict[str, dict[str, Any]] = {}
-    if id_counts is not None:
+    if id_counts is not None and yardstick.texts is not None:
+        known = yardstick.texts
         texts = [token_text(tokenizer, token) if id_counts[token] else "" for token in range(len(id_counts))]
         special = [] if isinstance(tokenizer, ForeignTokenizer) else list(map(tokenizer.id_of, tokenizer.special_tokens))
         validity = count_validity(
-            texts, id_counts, is_valid=yardstick.valid(texts), is_pure=yardstick.pure, lower=yardstick.lower,
-            special_ids=special,
-        )  # fmt: skip
+            texts, id_counts, is_valid=known.valid(texts), is_pure=known.pure, lower=known.lower, special_ids=special
+        )
         for weighting in ("by_type", "by_occurrence"):
             found: Validity = getattr(validity, weighting)
             figures[f"tokens_{weighting}"] = {**dataclasses.asdict(found), **found.ratios()}

@@ -15,25 +15,35 @@ from pipeline.morphology import compile_language
 from pipeline.spec import MorphologySpec
 from pipeline.trainers.morph import untrained
 
+_FAR = 1 << 40
+"""What literal pieces cost an analysis: more than any roots and affixes."""
+
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What tokens are measured by. ``gold``: words and their morphs, each word once."""
+class Texts:
+    """What texts of tokens are measured by: the roots and affixes of a language, words that are known, its rules."""
 
     pure: frozenset[str]
     known: frozenset[str]
     analyzer: MorphTokenizer
     lower: Callable[[str], str]
-    gold: tuple[tuple[str, tuple[str, ...]], ...]
 
     def valid(self, texts: Sequence[str]) -> frozenset[str]:
-        """Those of some texts that are known, or a root with affixes: whose cheapest path has no literal piece."""
+        """Those of some texts that are known, or a root with affixes: which can be cut without a literal piece."""
         distinct = list(dict.fromkeys(form for text in texts for form in (text.strip(), self.lower(text.strip()))))
         literal = int(self.analyzer.tables_starts[LITERAL])
         rows = self.analyzer.encode_batch([" " + text for text in distinct]).to_pylist()
         return frozenset(
             text for text, ids in zip(distinct, rows, strict=True) if text in self.known or (text and max(ids) < literal)
         )
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """``texts``: None if no language is named. ``gold``: words and their morphs, each word once."""
+
+    texts: Texts | None
+    gold: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def read_yardstick(spec: MorphologySpec) -> Yardstick:
@@ -47,11 +57,14 @@ def read_yardstick(spec: MorphologySpec) -> Yardstick:
     SpecError
         A file cannot be read or is not as it should be; names file and line.
     """
+    gold = _read_gold(spec.gold) if spec.gold else ()
+    if spec.language is None:
+        return Yardstick(None, gold)
     language = read_language(spec.language, spec.roots)
     words = frozenset(language.lower(line) for uri in spec.words for _, line in _lines(uri))
     pure = _pure_texts(language)
-    analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=()))
-    return Yardstick(pure, pure | words, analyzer, language.lower, _read_gold(spec.gold) if spec.gold else ())
+    analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=(), literal_cost=_FAR))
+    return Yardstick(Texts(pure, pure | words, analyzer, language.lower), gold)
 
 
 def _pure_texts(language: Language) -> frozenset[str]:

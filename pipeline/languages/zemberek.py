@@ -31,7 +31,6 @@ _FRONT = str.maketrans("aıouâû", "eiöüeü")
 _PLAIN = str.maketrans("âîû", "aiu")
 _LOWER = str.maketrans({"I": "ı", "İ": "i"})
 _SOFT = {"p": "b", "ç": "c", "t": "d", "k": "ğ", "g": "ğ"}
-_STOPS = "pçtk"
 _HARD = "fstkçşhp"
 
 _AORIST_AR, _AORIST_IR, _WATER = "123"
@@ -126,13 +125,14 @@ class _Root:
 def roots_table(dictionaries: Mapping[str, str]) -> str:
     """The text of a ``roots.tsv``, sorted.
 
-    Abbreviations are left out, and what has other characters than Turkish letters and q, w, x.
+    Left out: abbreviations, what has other characters than Turkish letters and q, w, x, and names that are common words,
+    too. The few irregular words are there whatever the dictionaries say of them.
 
     Parameters
     ----------
     dictionaries
         The text of each dictionary, by the name of its file. Of entries with the same spelling the nominal and the verb of
-        the lowest rank give the forms, and all give their classes. A name that is a common word, too, is that word.
+        the lowest rank give the forms, and all give their classes.
     """
     roots: dict[str, _Root] = {}
     entries = [entry for text in dictionaries.values() for entry in _entries(text)]
@@ -271,8 +271,10 @@ def _softens(entry: _Entry) -> bool:
         return "Voicing" in entry.attributes
     if entry.is_name or _CLASSES[entry.parts[0]] != "noun":
         return False
+    if entry.text.endswith(("nk", "og")):
+        return True
     is_long = _syllables(entry.text) > 1 and "InverseHarmony" not in entry.attributes
-    return (is_long and entry.text[-1] in _STOPS) or entry.text.endswith(("nk", "og"))
+    return is_long and (entry.text[-1] in "pçt" or re.search(f"[{_VOWELS}]k$", entry.text) is not None)
 
 
 def _heard(entry: _Entry, text: str, forms: Mapping[str, str]) -> str:

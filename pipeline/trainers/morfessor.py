@@ -35,8 +35,10 @@ def learn_language(words: Rows, counts: NDArray[np.int64]) -> Language:
     Of ``walking``, ``walked``, ``talking``, ``talked``, ``jumping`` and ``jumped`` it may learn the roots ``walk``, ``talk``
     and ``jump``, and the affixes ``ing`` and ``ed``.
     """
+    import morfessor.utils
     from morfessor import BaselineModel
 
+    morfessor.utils.show_progress_bar = False
     occurrences = _plain_words(words, counts)
     frequent = sorted(occurrences, key=lambda word: (-occurrences[word], word))[:MOST_WORDS]
     model = BaselineModel()

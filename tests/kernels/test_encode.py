@@ -73,7 +73,7 @@ def cache_of(capacity: int, arena_bytes: int, num_ids: int) -> WordCache:
         np.zeros((capacity, 4), dtype=np.uint64),
         np.zeros(arena_bytes, dtype=np.uint8),
         np.zeros(num_ids, dtype=np.int32),
-        np.zeros(3, dtype=np.int64),
+        np.zeros(4, dtype=np.int64),
     )
 
 
