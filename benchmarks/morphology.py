@@ -6,7 +6,6 @@ Measuring takes about ten minutes; ``--stored`` only writes the tables, from ``r
 from __future__ import annotations
 
 import argparse
-import gzip
 import importlib.util
 import json
 import statistics
@@ -48,7 +47,7 @@ def _published_folder() -> str:
 def _write_gold(source: Path, target: Path) -> None:
     """Words of the Turkish web treebank, each once, and their segments."""
     gold: dict[str, str] = {}
-    for record in map(json.loads, gzip.open(source, "rt", encoding="utf-8")):
+    for record in records(source):
         if "".join(record["segments"]) == record["text"] and " " not in record["text"]:
             gold.setdefault(record["text"], " ".join(record["segments"]))
     target.write_text("".join(f"{word}\t{morphs}\n" for word, morphs in gold.items()))
