@@ -105,7 +105,16 @@ def render_html(report: dict[str, Any]) -> str:
         "plot": Markup(_plot(report["evaluation"], sources)),
         "transitions": Markup(_plot_transitions(report["superwords"], report["evaluation"], sources)),
     }
+    environment.globals |= {"percent": _percent, "number": _number}
     return environment.get_template("report.html").render(report=report, sources=sources, **plots)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _shown_sources(evaluation: dict[str, dict[str, Any]]) -> list[str]:
