@@ -104,6 +104,7 @@ class Language:
     def kinds(self) -> tuple[str, ...]:
         """All classes; the first is that of what is neither root nor affix."""
         found = {OTHER: None} | {affix.kind: None for affix in self.affixes}
+        found |= {kind: None for affix in self.affixes for kind in sorted(affix.after or ())}
         found |= {kind: None for root in self.roots for kind in sorted(root.kinds)}
         return tuple(found)
 

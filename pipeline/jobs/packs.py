@@ -67,9 +67,15 @@ def _places(language: str, roots: str | None) -> dict[str, str]:
     return {name: storage.join(folder, name) for name in TABLES} | ({"roots.tsv": roots} if roots else {})
 
 
-@functools.lru_cache(maxsize=8)
 def _language_pack(language: str, roots: str | None) -> bytes:
-    return json.dumps(compile_language(read_language(language, roots)).to_json(), ensure_ascii=False).encode()
+    places = _places(language, roots)
+    return _compile(tuple(_read_tables(language, roots).items()), tuple(places.items()))
+
+
+@functools.lru_cache(maxsize=8)
+def _compile(files: tuple[tuple[str, bytes], ...], places: tuple[tuple[str, str], ...]) -> bytes:
+    """A pack, by what the tables hold: a plan asks for it several times."""
+    return json.dumps(compile_language(parse_language(dict(files), dict(places))).to_json(), ensure_ascii=False).encode()
 
 
 def read_language(language: str, roots: str | None = None) -> Language:
@@ -80,6 +86,10 @@ def read_language(language: str, roots: str | None = None) -> Language:
     SpecError
         There is no such language, or a table is not as it should be.
     """
+    return parse_language(_read_tables(language, roots), _places(language, roots))
+
+
+def _read_tables(language: str, roots: str | None) -> dict[str, bytes]:
     places = _places(language, roots)
     if language not in BUILT_IN:
         found = [name for name in TABLES if storage.exists(places[name])]
@@ -92,7 +102,7 @@ def read_language(language: str, roots: str | None = None) -> Language:
     for name, place in places.items():
         is_ours = language in BUILT_IN and not (name == "roots.tsv" and roots)
         files[name] = _built_in_table(language, name) if is_ours else _given_table(place)
-    return parse_language(files, places)
+    return files
 
 
 def _built_in_table(language: str, name: str) -> bytes:

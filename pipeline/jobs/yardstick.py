@@ -99,7 +99,7 @@ def _read_gold(uri: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         found = tuple(morphs.split())
         if not tab or "".join(found) != word:
             raise SpecError(
-                f"{place}: {line!r}; a word, a tab, and the word cut by blanks (evlerde, ev ler de) are expected"
+                f"{place}: {line!r}; a word, a tab and the word cut by blanks, as evlerde and ev ler de, are needed"
             )
         gold.setdefault(word, found)  # of a word that is given twice, the first
     return tuple(gold.items())

@@ -162,13 +162,13 @@ def _cell(forms: Mapping[str, str], sounds: str) -> str:
 def _entries(dictionary: str) -> Iterator[_Entry]:
     for line in dictionary.splitlines():
         word, _, rest = line.strip().partition(" ")
-        if not word or not _LETTERS.issuperset(_lower(word[:1]) + word[1:]):
+        if not word or not _LETTERS.issuperset(_lower(word[:1]) + word[1:]) or rest.strip()[:1] not in ("", "["):
             continue
         data = {key: value.strip() for key, value in re.findall(r"(\w+)\s*:([^;\]]*)", rest)}
         given = [part.strip() for part in data.get("P", "").split(",")]
         if "Abbrv" in given or "Punc" in given:
             continue
-        is_verb = given == ["Verb"] or (given == [""] and re.fullmatch(r".+m[ae]k", word) and word[0] == _lower(word[0]))
+        is_verb = given == ["Verb"] or (given == [""] and re.fullmatch(r".{2,}m[ae]k", word) and word[0] == _lower(word[0]))
         yield _Entry(
             text=re.sub("m[ae]k$", "", word) if is_verb else word,
             parts=("Verb",) if is_verb else tuple(part for part in given if part in _CLASSES) or ("Noun",),
