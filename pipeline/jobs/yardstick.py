@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,8 @@ def read_yardstick(spec: MorphologySpec) -> Yardstick:
     language = read_language(spec.language, spec.roots)
     words = frozenset(language.lower(line) for uri in spec.words for _, line in _lines(uri))
     pure = _pure_texts(language)
-    analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=(), literal_cost=_FAR))
+    analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=()))
+    analyzer = dataclasses.replace(analyzer, literal_cost=_FAR)
     return Yardstick(Texts(pure, pure | words, analyzer, language.lower), gold)
 
 

@@ -34,6 +34,9 @@ BIT = 256
 SLICE_BYTES = 1 << 22
 """Words that are cut at a time."""
 
+LITERAL_COST = 8 * BIT
+"""Of going over from a root or affix to literal pieces, and so of every shortcut around an affix that is rare."""
+
 ROUNDS = 2
 """Of counting, with all roots; and once more with what was chosen."""
 
@@ -64,7 +67,7 @@ def untrained(tokenizer: MorphTokenizer) -> MorphTokenizer:
     starts = tokenizer.tables_starts
     sizes = np.diff([0, *starts])
     costs = (0, _MARKER_COST, _AFFIX_COST, _AFFIX_COST, _ROOT_COST, _BYTE_COST)
-    return dataclasses.replace(tokenizer, costs=tuple(np.repeat(costs, sizes).tolist()))
+    return dataclasses.replace(tokenizer, costs=tuple(np.repeat(costs, sizes).tolist()), literal_cost=LITERAL_COST)
 
 
 def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenizer, options: MorphOptions) -> TrainedMorph:
