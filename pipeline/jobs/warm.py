@@ -16,11 +16,18 @@ from pipeline.spec import (
     ExecutionSpec,
     HoldoutSpec,
     JobSpec,
+    MorphSpec,
     PackSpec,
     PretokenizerSpec,
     SourceSpec,
     SuperBpeSpec,
 )
+
+_LANGUAGE = {
+    "harmony.tsv": "rule\tlooks\tletters\tbecomes\nvowel\tletters\taeiou\t-\n",
+    "affixes.tsv": "affix\tclass\tform\tafter\tstem\n-\tnoun\t-\t-\t-\nPL\tplural\ts\tnoun\t-\n",
+    "roots.tsv": "root\tclass\tforms\nword\tnoun\t-\n",
+}
 
 
 def main() -> None:
@@ -28,11 +35,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = "\n".join(f"document {i}: some words, 12345, and a longer_word_than_fifteen_bytes" for i in range(64))
         Path(folder, "corpus.txt").write_text(text)
+        for name, table in _LANGUAGE.items():
+            Path(folder, name).write_text(table)
         tokenizers = (
             BpeSpec(name="plain", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2")),
             BpeSpec(name="digits", vocab_size=300, pretokenizer=PretokenizerSpec(preset="gpt2", digits="r2l")),
             SuperBpeSpec(name="superwords", vocab_size=320, transition=270),
             SuperBpeSpec(name="chunks", vocab_size=270, stage="random_chunks"),
+            MorphSpec(name="morphemes", vocab_size=280, language=folder),
+            BpeSpec(name="inside", vocab_size=280, morphemes=folder),
         )
         packs = (
             PackSpec(tokenizers=("plain",), sequence_length=64, strategy="best_fit"),
