@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pipeline import __version__
 from pipeline.encoding import Texts, as_array
 from pipeline.errors import ArtifactError
 from pipeline.schema import id_type
@@ -274,6 +275,31 @@ class TurkishTokenizer02:
     def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
         """As ``texts_of``, as bytes."""
         return [text.encode() for text in self.texts_of(ids)]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """As ``decode``, as bytes."""
+        return self.decode(ids).encode()
+
+    def files(self, options: dict[str, Any] | None = None) -> dict[str, bytes]:
+        """Name and content of every file of the tokenizer's directory; ``options``: what it was made with."""
+        about = {
+            "format_version": 1,
+            "tokenmill_version": __version__,
+            "kind": "morph",
+            "compat": FORMAT,
+            "vocab_size": self.vocab_size,
+            "tokenizer_sha256": self.sha256,
+            "options": options or {},
+        }
+        description = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        return {"morph.json": self.to_json().encode(), "tokenmill.json": description.encode()}
+
+    def save(self, directory: str | Path) -> None:
+        """Write the files into a directory, which is made if it is not there."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files().items():
+            (folder / name).write_bytes(content)
 
     def to_json(self) -> str:
         """All three dictionaries in one file."""

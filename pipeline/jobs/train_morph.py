@@ -97,12 +97,9 @@ def _publish_turkish(job: Job, outputs: Outputs, folder: str, described: dict[st
     """The published tokenizer as it is: nothing is trained."""
     if pack is None:
         raise ArtifactError(f"{folder}: its dictionaries are not there")
-    content = read_pack(job, pack)
-    result = TurkishTokenizer02.from_json(content)
-    about = {"format_version": 1, "kind": "morph", "compat": TURKISH_FORMAT, "vocab_size": result.vocab_size}
-    about |= {"tokenizer_sha256": result.sha256, "options": described}
-    outputs.write_bytes(f"{folder}/morph.json", result.to_json().encode())
-    outputs.write_bytes(f"{folder}/tokenmill.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+    result = TurkishTokenizer02.from_json(read_pack(job, pack))
+    for name, content in result.files(described).items():
+        outputs.write_bytes(f"{folder}/{name}", content)
     return {
         "vocab_size": result.vocab_size, "distinct_words": 0, "pruned_words": 0, "pruned_occurrences": 0,
         "sha256": result.sha256, "training": {},

@@ -136,8 +136,8 @@ def morphology_of(harmony: str = HARMONY, affixes: str = AFFIXES, roots: str = R
 
 SPECIALS = ("<|end|>", "<pad>")
 
-PIECES = (b" ", b"  ", b"   ", b"\n\n", b"\xc4", b"\xb1", b"\xb1\x72", b" k", b"le", b"itab", b"zz", "ığ".encode(), b"vler")
-"""Some of one byte, of blanks alone, of parts of characters, and some that roots and affixes begin or end with."""
+PIECES = (b"  ", b"   ", b"\n\n", b"k\xc4", b"\xb1\x72", b" \xc4", b" k", b"le", b"itab", b"zz", "ığ".encode(), b"vler")
+"""Some of blanks alone, of parts of characters, and some that roots and affixes begin or end with."""
 
 
 def tokenizer_of(
