@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.arrow import iter_slices, list_array, rows_of
 from pipeline.kernels.encode import WordCache, move_entries
-from pipeline.normalizer import normalize
+from pipeline.normalizer import normalize, normalize_text
 from pipeline.pretokenizer import Pretokenizer
+from pipeline.schema import id_type
 
 ENCODE_BYTES = 1 << 23
 """Bytes of text that are normalized and cut at a time."""
@@ -39,6 +42,74 @@ class Words(NamedTuple):
 
 EncodeSome: TypeAlias = Callable[[Words, int, NDArray[np.int32], NDArray[np.int64]], int]
 """Fills ids, and their number up to the end of each document, from the given number of ids on, which came before."""
+
+
+class TokenizerBase:
+    """What tokenizers of every kind can do in the same way. A dataclass; its fields are all there is to it."""
+
+    normalizer: str = "none"
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
+        return id_type(self.vocab_size)
+
+    def encode_batch(self, texts: Texts) -> pa.LargeListArray:
+        """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added."""
+        raise NotImplementedError
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text.
+
+        Raises
+        ------
+        UnicodeEncodeError
+            The text holds a lone surrogate, which no UTF-8 can hold.
+        """
+        text.encode()
+        return self.encode_batch([text])[0].as_py()  # type: ignore[no-any-return]
+
+    def normalize(self, text: str) -> str:
+        """The text that ``decode(encode(text))`` gives back."""
+        return normalize_text(text, self.normalizer)
+
+    def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
+        """The bytes that each id stands for where it stands; special tokens as their own text.
+
+        Raises
+        ------
+        IndexError
+            An id is beyond the vocabulary.
+        """
+        raise NotImplementedError
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """All of ``decode_parts`` together."""
+        return b"".join(self.decode_parts(ids))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """As ``decode_bytes``, as text; a cut-off character becomes U+FFFD."""
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    def files(self) -> dict[str, bytes]:
+        """Name and content of every file of the tokenizer's directory; the same tokenizer gives the same bytes."""
+        raise NotImplementedError
+
+    def save(self, directory: str | Path) -> None:
+        """Write the files into a directory, which is made if it is not there."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files().items():
+            (folder / name).write_bytes(content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = [part.name for part in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names}  # without what was made of them
 
 
 class WordCaches:

@@ -7,7 +7,6 @@ it reads as the very text, no text is unknown, and a blank before a root is part
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -15,7 +14,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -23,9 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import __version__
-from pipeline.arrow import rows_of
 from pipeline.byte_level import to_bytes, to_chars
-from pipeline.encoding import Texts, WordCaches, Words, as_array, encode_texts
+from pipeline.encoding import Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
 from pipeline.errors import ArtifactError
 from pipeline.kernels.morph import (
     LITERAL,
@@ -40,9 +37,7 @@ from pipeline.kernels.morph import (
 )
 from pipeline.kernels.vocabulary import build_trie
 from pipeline.morphology import Morphology, joined, text_tables
-from pipeline.normalizer import normalize, normalize_text
 from pipeline.pretokenizer import Pretokenizer
-from pipeline.schema import id_type
 
 MARKERS = ("<|join|>", "<|upper|>", "<|upper_join|>", "<|caps|>", "<|caps_join|>")
 """Before a root: no blank before it; capitalized; both; in capitals; both."""
@@ -56,7 +51,7 @@ FORMAT = "tokenmill-morph-1"
 
 
 @dataclass(frozen=True, eq=False)
-class MorphTokenizer:
+class MorphTokenizer(TokenizerBase):
     """Ids are, in this order: special tokens, markers, clitics, suffixes, roots, the 256 bytes, other literal pieces.
 
     Parameters
@@ -98,11 +93,6 @@ class MorphTokenizer:
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
         return int(self.tables_starts[-1])
-
-    @property
-    def dtype(self) -> type[np.uint16] | type[np.uint32]:
-        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
-        return id_type(self.vocab_size)
 
     @functools.cached_property
     def vocab(self) -> dict[str, int]:
@@ -157,9 +147,6 @@ class MorphTokenizer:
     def _caches(self) -> WordCaches:
         return WordCaches()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-
     # --- encode ---
 
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
@@ -171,23 +158,9 @@ class MorphTokenizer:
         with self._caches.cache() as cache:
             return int(encode_morph_words(values, start, stops, doc_stops, self.tables, cache, ids, num_before, sizes))
 
-    def encode(self, text: str) -> list[int]:
-        """As ``Tokenizer.encode``."""
-        text.encode()
-        return self.encode_batch([text])[0].as_py()  # type: ignore[no-any-return]
-
     def num_unknown_bytes(self, texts: Texts) -> int:
         """None: every byte has an id."""
         return 0
-
-    def num_words(self, texts: Texts) -> int:
-        """As ``Tokenizer.num_words``."""
-        rows = rows_of(normalize(as_array(texts), self.normalizer))
-        return sum(len(stops) for _, stops in self.pretokenizer.iter_words(rows))
-
-    def normalize(self, text: str) -> str:
-        """The text that ``decode(encode(text))`` gives back."""
-        return normalize_text(text, self.normalizer)
 
     # --- decode ---
 
@@ -218,10 +191,6 @@ class MorphTokenizer:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """As ``Tokenizer.decode_bytes``; special tokens as their own text."""
         return self._read(ids)[0]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """As ``Tokenizer.decode``."""
-        return self.decode_bytes(ids).decode(errors="replace")
 
     # --- files ---
 
@@ -286,13 +255,6 @@ class MorphTokenizer:
             "tokenization_morph.py": (resources.files("pipeline") / "exports" / "tokenization_morph.py").read_bytes(),
             "tokenmill.json": _json_bytes(self.description()),
         }
-
-    def save(self, directory: str | Path) -> None:
-        """Write the files into a directory, which is made if it is not there."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.files().items():
-            (folder / name).write_bytes(content)
 
     @staticmethod
     def from_json(text: str, options: dict[str, Any] | None = None) -> MorphTokenizer:

@@ -10,7 +10,6 @@ Text that looks like a special token is ordinary text here. (``tokenizers`` does
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.arrow import iter_slices, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
-from pipeline.encoding import ENCODE_BYTES, Texts, WordCaches, Words, as_array, encode_texts
+from pipeline.encoding import ENCODE_BYTES, Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, encode_words
 from pipeline.kernels.ranks import MOST_IDS, MergeTables, mark_met, pair_table, ranks_of_bytes
@@ -34,10 +33,9 @@ from pipeline.kernels.vocabulary import VocabularyTrie, build_trie
 from pipeline.morph import FORMAT as MORPH_FORMAT
 from pipeline.morph import MorphTokenizer
 from pipeline.normalizer import from_json as normalizer_from_json
-from pipeline.normalizer import normalize, normalize_text
+from pipeline.normalizer import normalize
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
 from pipeline.pretokenizer import Pretokenizer
-from pipeline.schema import id_type
 from pipeline.superwords import SuperwordEncoder, has_superwords, superword_encoder
 from pipeline.turkish_tokenizer import FORMAT as TURKISH_FORMAT
 from pipeline.turkish_tokenizer import TurkishTokenizer02
@@ -47,7 +45,7 @@ _MODES: dict[EncoderName, int] = {"merge": MERGE, "greedy": GREEDY, "fewest": FE
 
 
 @dataclass(frozen=True, eq=False)
-class Tokenizer:
+class Tokenizer(TokenizerBase):
     """Byte-level BPE.
 
     Parameters
@@ -79,11 +77,6 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
         return len(self.vocab)
-
-    @property
-    def dtype(self) -> type[np.uint16] | type[np.uint32]:
-        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
-        return id_type(self.vocab_size)
 
     def id_of(self, token: str) -> int:
         """The id of a special token or a spelling; KeyError if there is none."""
@@ -147,9 +140,6 @@ class Tokenizer:
     def _caches(self) -> WordCaches:
         return WordCaches()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added.
 
@@ -191,26 +181,6 @@ class Tokenizer:
                 mark_met(rows.values, start, stops, self._merge_tables, met)
         return met
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of one text.
-
-        Raises
-        ------
-        UnicodeEncodeError
-            The text holds a lone surrogate, which no UTF-8 can hold.
-        """
-        text.encode()
-        return self.encode_batch([text])[0].as_py()  # type: ignore[no-any-return]
-
-    def num_words(self, texts: Texts) -> int:
-        """How many words the pretokenizer cuts the texts into."""
-        rows = rows_of(normalize(as_array(texts), self.normalizer))
-        return sum(len(stops) for _, stops in self.pretokenizer.iter_words(rows))
-
-    def normalize(self, text: str) -> str:
-        """The text that ``decode(encode(text))`` gives back."""
-        return normalize_text(text, self.normalizer)
-
     # --- decode ---
 
     @functools.cached_property
@@ -229,14 +199,6 @@ class Tokenizer:
         if ids and min(ids) < 0:
             raise IndexError(f"{min(ids)} is not an id")
         return [self._spellings[token_id] for token_id in ids]
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """All of ``decode_parts`` together."""
-        return b"".join(self.decode_parts(ids))
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """As ``decode_bytes``, as text; a cut-off character becomes U+FFFD."""
-        return self.decode_bytes(ids).decode(errors="replace")
 
     # --- files ---
 
@@ -293,13 +255,6 @@ class Tokenizer:
             "tokenizer_config.json": _json_bytes(config),
             "tokenmill.json": _json_bytes(self.description()),
         }
-
-    def save(self, directory: str | Path) -> None:
-        """Write the files into a directory, which is made if it is not there."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.files().items():
-            (folder / name).write_bytes(content)
 
     @staticmethod
     def from_json(text: str, options: dict[str, Any] | None = None, encoder: EncoderName = "merge") -> Tokenizer:

@@ -34,13 +34,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline import __version__
-from pipeline.encoding import Texts, as_array
+from pipeline.encoding import Texts, TokenizerBase, as_array
 from pipeline.errors import ArtifactError
-from pipeline.schema import id_type
 
 ROOTS, SUFFIXES, PIECES = DICTIONARIES = "kokler.json", "ekler.json", "bpe_tokenler.json"
 
@@ -184,7 +182,7 @@ def _rule_of(token_id: int) -> _Rule | None:
 
 
 @dataclass(frozen=True, eq=False)
-class TurkishTokenizer02:
+class TurkishTokenizer02(TokenizerBase):
     """The tokenizer of ``turkish-tokenizer`` 0.2.26; threads may share it.
 
     Parameters
@@ -239,15 +237,7 @@ class TurkishTokenizer02:
                 shown = ", ".join(forms)
                 raise ArtifactError(f"{name}: {token_id} has the forms {shown}, its rule picks one of {rule.num_forms}")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-
     # --- as other tokenizers of this package ---
-
-    @property
-    def dtype(self) -> type[np.uint16] | type[np.uint32]:
-        """The type of ids: uint16 if every id is at most 65,535, else uint32."""
-        return id_type(max(self._forms) + 1)
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -268,17 +258,9 @@ class TurkishTokenizer02:
         known = {char for text in self._forms.values() for form in text for char in form}
         return sum(len(char.encode()) for text in as_array(texts).to_pylist() for char in _lower(text) if char not in known)
 
-    def normalize(self, text: str) -> str:
-        """The text as it is: what is lost is lost in encoding, or in decoding."""
-        return text
-
     def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
         """As ``texts_of``, as bytes."""
         return [text.encode() for text in self.texts_of(ids)]
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """As ``decode``, as bytes."""
-        return self.decode(ids).encode()
 
     def files(self, options: dict[str, Any] | None = None) -> dict[str, bytes]:
         """Name and content of every file of the tokenizer's directory; ``options``: what it was made with."""
@@ -293,13 +275,6 @@ class TurkishTokenizer02:
         }
         description = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
         return {"morph.json": self.to_json().encode(), "tokenmill.json": description.encode()}
-
-    def save(self, directory: str | Path) -> None:
-        """Write the files into a directory, which is made if it is not there."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.files().items():
-            (folder / name).write_bytes(content)
 
     def to_json(self) -> str:
         """All three dictionaries in one file."""

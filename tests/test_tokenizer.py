@@ -306,12 +306,6 @@ def test_a_special_token_that_merges_spell_does_not_corrupt_text(special: str, t
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@given(strategies.texts)
-def test_num_words(texts: list[str]) -> None:
-    tokenizer = train_once()
-    assert tokenizer.num_words(texts) == sum(len(reference.split(t, tokenizer.pretokenizer.patterns)) for t in texts)
-
-
 # --- encoders ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ I last aoı ı
 (I) last {hard}{soft} {I}
 D last {hard} t
 D last {vowel}{soft} d
-# 3: no letter, but what affixes hear of su
+# 3: no letter, but what affixes hear of so
 y last 3 y
 y last {vowel} y
 y last {hard}{soft} -
@@ -88,7 +88,7 @@ eve noun -
 evler noun -
 oda noun -
 saat noun sounds=saet
-su noun sounds=su3
+so noun sounds=so3
 deniz noun -
 Deniz name -
 Ali name -
