@@ -34,7 +34,7 @@ FETCHED = 64  # entries fetched at the same time
 UNCACHED = np.uint64(2**64 - 1)  # in place of the entry of a longer word
 
 _IN_PLACE = 4  # ids that an entry has room for
-IN_ARENA = np.uint64(15)  # in place of their number: they are in the arena
+_IN_ARENA = np.uint64(15)  # in place of their number: they are in the arena
 _NUM_IDS = np.uint64(0xF0) << np.uint64(56)  # the bits of an entry's second lane that hold their number
 _LONG_ENTRY = np.uint64(0xF0)  # in the arena, and a length that no short word has
 _S32 = np.uint64(32)
@@ -57,7 +57,7 @@ class WordCache(NamedTuple):
 
     ``entries [shape=(capacity, 4), dtype=uint64]``: a word's key (two lanes) and its ids, two in each of the other lanes,
     or their place and number in ``ids [dtype=int32]``; the capacity is a power of two.
-    Of a short word, the number of ids is in the top half byte of the second lane, ``IN_ARENA`` if they are elsewhere. Of
+    Of a short word, the number of ids is in the top half byte of the second lane, ``_IN_ARENA`` if they are elsewhere. Of
     a long word the second lane holds, below ``_LONG_ENTRY``, its place in ``arena [dtype=uint8]``: length, then bytes.
     ``used [shape=(4,), dtype=int64]``: taken entries, bytes and ids; how often all were forgotten.
     """
@@ -166,9 +166,27 @@ def remember(cache, slot, ids, num_ids):
     for i in range(num_ids):
         cache.ids[place + i] = ids[i]
     cache.used[2] += num_ids
-    entries[slot, 1] |= IN_ARENA << _S60
+    entries[slot, 1] |= _IN_ARENA << _S60
     entries[slot, 2] = np.uint64(place)
     entries[slot, 3] = np.uint64(num_ids)
+
+
+@leaf
+def copy_ids(entries, cached_ids, slot, ids, size):
+    """Append the ids of an entry; returns the new size."""
+    third = entries[slot, 2]
+    fourth = entries[slot, 3]
+    num_ids = entries[slot, 1] >> _S60
+    if num_ids < _IN_ARENA:  # four stores whatever their number, rather than a branch
+        ids[size] = np.int32(third & _LOWER)
+        ids[size + 1] = np.int32(third >> _S32)
+        ids[size + 2] = np.int32(fourth & _LOWER)
+        ids[size + 3] = np.int32(fourth >> _S32)
+        return size + np.int64(num_ids)
+    place = np.int64(third)
+    for j in range(np.int64(fourth)):
+        ids[size + j] = cached_ids[place + j]
+    return size + np.int64(fourth)
 
 
 @leaf
@@ -276,20 +294,7 @@ def encode_words(text, start, stops, doc_stops, encoder, cache, ids, doc_sizes):
                 size = _encode_word(text, start, group[i], encoder, ids, size, scratch)
                 start = group[i]
                 continue
-            third = entries[slot, 2]
-            fourth = entries[slot, 3]
-            num_ids = entries[slot, 1] >> _S60
-            if num_ids < IN_ARENA:  # four stores whatever their number, rather than a branch
-                ids[size] = np.int32(third & _LOWER)
-                ids[size + 1] = np.int32(third >> _S32)
-                ids[size + 2] = np.int32(fourth & _LOWER)
-                ids[size + 3] = np.int32(fourth >> _S32)
-                size += np.int64(num_ids)
-            else:
-                place = np.int64(third)
-                for j in range(np.int64(fourth)):
-                    ids[size + j] = cached_ids[place + j]
-                size += np.int64(fourth)
+            size = copy_ids(entries, cached_ids, slot, ids, size)
             start = group[i]
         word += num_words
     while doc < len(doc_stops):

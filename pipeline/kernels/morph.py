@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.kernels._jit import leaf, njit
-from pipeline.kernels.encode import FETCHED, GROUP, IN_ARENA, UNCACHED, forget, look_up, remember
+from pipeline.kernels.encode import FETCHED, GROUP, UNCACHED, copy_ids, forget, look_up, remember
 from pipeline.kernels.vocabulary import NO_NODE, VocabularyTrie, step_trie
 
 LONGEST_WORD = 1024
@@ -898,18 +898,7 @@ def encode_morph_words(text, start, stops, doc_stops, tables, cache, ids, num_be
                     nodes = _larger(nodes)
                     size = _encode_word(text, start, stop, word, tables, True, nodes, ids, first)
             else:
-                num_ids = entries[slot, 1] >> np.uint64(60)
-                if num_ids < IN_ARENA:
-                    ids[size] = np.int32(entries[slot, 2] & np.uint64(0xFFFFFFFF))
-                    ids[size + 1] = np.int32(entries[slot, 2] >> np.uint64(32))
-                    ids[size + 2] = np.int32(entries[slot, 3] & np.uint64(0xFFFFFFFF))
-                    ids[size + 3] = np.int32(entries[slot, 3] >> np.uint64(32))
-                    size += np.int64(num_ids)
-                else:
-                    place = np.int64(entries[slot, 2])
-                    for j in range(np.int64(entries[slot, 3])):
-                        ids[size + j] = cache.ids[place + j]
-                    size += np.int64(entries[slot, 3])
+                size = copy_ids(entries, cache.ids, slot, ids, size)
             if tables.starts[AFFIX] <= ids[first] < tables.starts[SUFFIX]:
                 before = ids[max(doc_first, first - WINDOW) : first + 1]
                 if not _is_heard(text, start, stop, before, tables, spare, spare_stops):

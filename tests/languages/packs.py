@@ -201,7 +201,8 @@ _cased = st.builds(
 )  # fmt: skip
 _starts = st.sampled_from([" ", " ", " ", "", "  ", "\n", " \n ", "\t", "'", "."])
 _junk = st.one_of(
-    st.text(strategies.characters, max_size=3), st.sampled_from([" ", "  ", "\n", "\r\n", "\u0130", "I\u0307", "ß", "中", "😀"])
+    st.text(strategies.characters, max_size=3),
+    st.sampled_from([" ", "  ", "\n", "\r\n", "\u0130", "I\u0307", "ß", "中", "😀"]),
 )
 
 text = st.lists(
