@@ -140,6 +140,7 @@ class _Word(NamedTuple):
     low_bytes: NDArray[np.int64]
     surfaces: NDArray[np.int64]
     heads: NDArray[np.int64]
+    literals: NDArray[np.int64]
     tails: NDArray[np.int64]
     arcs: NDArray[np.int64]
     path: NDArray[np.int64]
@@ -156,6 +157,7 @@ def _new_word(tables):
         np.empty(room, dtype=np.int32),
         np.empty(1, dtype=np.int64),
         np.empty((room, 2), dtype=np.int64),
+        np.empty(room, dtype=np.int64),
         np.empty(room, dtype=np.int64),
         np.empty(room, dtype=np.int64),
         np.empty((2 * tables.most_arcs, _ARC_COLUMNS), dtype=np.int64),
@@ -474,14 +476,12 @@ def _start(nodes):
 
 @leaf
 def _relax(at, num_arcs, word, tables, nodes, num_nodes):
-    """Follow arcs from the node ``at``; returns the new number of nodes, for which there is room."""
+    """Follow roots or affixes from the node ``at``; returns the new number of nodes, for which there is room."""
     first_literal = tables.starts[LITERAL]
-    heads = word.heads
     for i in range(num_arcs):
         arc = word.arcs[i]
         cost = nodes[at, _COST] + arc[_COST]
-        is_literal = arc[_ID] >= first_literal
-        found = heads[arc[_PLACE]]
+        found = word.heads[arc[_PLACE]]
         while found >= 0:
             if (
                 nodes[found, _STATE] == arc[_STATE]
@@ -489,19 +489,14 @@ def _relax(at, num_arcs, word, tables, nodes, num_nodes):
                 and nodes[found, _STEMS] == arc[_STEMS]
                 and nodes[found, _BASE] == arc[_BASE]
                 and nodes[found, _CAPS] == arc[_CAPS]
-                and (nodes[found, _ID] >= first_literal) == is_literal
+                and nodes[found, _ID] < first_literal
             ):
                 break
             found = nodes[found, _NEXT]
         if found < 0:
             found = num_nodes
             num_nodes += 1
-            nodes[found, _NEXT] = -1
-            if heads[arc[_PLACE]] < 0:
-                heads[arc[_PLACE]] = found
-            else:
-                nodes[word.tails[arc[_PLACE]], _NEXT] = found
-            word.tails[arc[_PLACE]] = found
+            _append(found, arc[_PLACE], word, nodes)
         elif nodes[found, _COST] <= cost:
             continue
         for column in range(_ARC_COLUMNS):
@@ -509,6 +504,60 @@ def _relax(at, num_arcs, word, tables, nodes, num_nodes):
         nodes[found, _COST] = cost
         nodes[found, _BACK] = at
     return num_nodes
+
+
+@leaf
+def _relax_literals(text, start, at, num_bytes, word, tables, nodes, num_nodes):
+    """As ``_relax`` along ``_literal_arcs``, which are the most: they lead to the same node at a place, but for its state."""
+    trie = tables.literals.nodes
+    first_literal = tables.starts[LITERAL]
+    step = np.int64(0)
+    state = nodes[at, _STATE]
+    so_far = nodes[at, _COST] + (0 if nodes[at, _ID] >= first_literal else tables.literal_cost)
+    for place in range(nodes[at, _PLACE] + 1, num_bytes + 1):
+        step = step_trie(trie, step, text[start + place - 1])
+        if step == NO_NODE:
+            break
+        sound = word.sounds[place]
+        if sound >= 0:
+            state = np.int64(tables.step[state, sound])
+        piece = np.int64(trie[step, 2])
+        if piece < 0:
+            continue
+        cost = so_far + tables.costs[first_literal + piece]
+        found = word.literals[place]
+        while found >= 0 and (nodes[found, _STATE] != state or nodes[found, _ID] < first_literal):
+            found = nodes[found, _NEXT]
+        if found < 0:
+            found = num_nodes
+            num_nodes += 1
+            _append(found, place, word, nodes)
+            if word.literals[place] < 0:
+                word.literals[place] = found
+            nodes[found, _PLACE] = place
+            nodes[found, _MARKER] = -1
+            nodes[found, _STEMS] = _PLAIN
+            nodes[found, _STATE] = state
+            nodes[found, _BASE] = state
+            nodes[found, _KINDS] = _OTHER
+            nodes[found, _CAPS] = 0
+        elif nodes[found, _COST] <= cost:
+            continue
+        nodes[found, _COST] = cost
+        nodes[found, _ID] = first_literal + piece
+        nodes[found, _BACK] = at
+    return num_nodes
+
+
+@leaf
+def _append(node, place, word, nodes):
+    """Put a new node behind the others at its place."""
+    nodes[node, _NEXT] = -1
+    if word.heads[place] < 0:
+        word.heads[place] = node
+    else:
+        nodes[word.tails[place], _NEXT] = node
+    word.tails[place] = node
 
 
 @leaf
@@ -540,6 +589,7 @@ def _cheapest(text, start, num_bytes, word, tables, may_be_clitic, nodes):
     heads = word.heads
     for place in range(num_bytes + 1):
         heads[place] = -1
+        word.literals[place] = -1
     _start(nodes)
     heads[0] = 0
     first_literal = tables.starts[LITERAL]
@@ -572,8 +622,7 @@ def _cheapest(text, start, num_bytes, word, tables, may_be_clitic, nodes):
                     if len(nodes) < num_nodes + tables.most_arcs:
                         return _NONE
                     best = _cheapest_of(at, nodes, first_literal, tables.literal_cost, state)
-                    num_arcs = _literal_arcs(text, start, word, tables, nodes[best], num_bytes, word.arcs, 0)
-                    num_nodes = _relax(best, num_arcs, word, tables, nodes, num_nodes)
+                    num_nodes = _relax_literals(text, start, best, num_bytes, word, tables, nodes, num_nodes)
             at = nodes[at, _NEXT]
     best = _NONE
     at = heads[num_bytes]
