@@ -508,7 +508,7 @@ def _relax(at, num_arcs, word, tables, nodes, num_nodes):
 
 @leaf
 def _relax_literals(text, start, at, num_bytes, word, tables, nodes, num_nodes):
-    """As ``_relax`` along ``_literal_arcs``, which are the most: they lead to the same node at a place, but for its state."""
+    """As ``_relax`` along ``_literal_arcs``, which are the most: at a place they lead to one node, but for its state."""
     trie = tables.literals.nodes
     first_literal = tables.starts[LITERAL]
     step = np.int64(0)

@@ -378,7 +378,7 @@ def test_more_nodes_than_there_is_room_for_at_first() -> None:
     """Many affixes of a letter, each a class of its own, which may follow each other."""
     kinds = [f"k{n}" for n in range(24)]
     affixes = "".join(f"{kind} {kind} {'a' * (1 + n % 2)} * -\n" for n, kind in enumerate(kinds))
-    morphology = packs.morphology_of("vowel letters aeıi -\n", affixes, "b verb -\n")
+    morphology = packs.morphology_of("vowel letters aeıi -\n", affixes + packs.ROOT_CLASSES, "b verb -\n")
     tokenizer = tokenizer_of([], morphology=morphology, literal_cost=99_999)
     text = " b" + "a" * 900
     assert len(tokenizer.encode(text)) == 451

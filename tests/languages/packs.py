@@ -55,7 +55,16 @@ caus end rl {I}t
 caus last {vowel} {D}{A}r
 """
 
-AFFIXES = """\
+ROOT_CLASSES = """\
+- name - - -
+- verb - - -
+- pron - - -
+"""
+"""Rows that name the classes which roots alone have."""
+
+AFFIXES = (
+    ROOT_CLASSES
+    + """\
 DA clitic _d{A} * -
 MI question _m{I} * -
 APOS apostrophe ' noun,name,other -
@@ -69,13 +78,7 @@ CAUS voice {caus} verb,voice -
 INF noun m{A}{K} verb,voice -
 PAST past {D}{I} verb,voice,noun,case,question -
 """
-
-ROOT_CLASSES = """\
-- name - - -
-- verb - - -
-- pron - - -
-"""
-"""Rows of affixes.tsv that name the classes which roots alone have."""
+)
 
 ROOTS = """\
 kitap noun vowel=kitab dat=kitab
@@ -107,9 +110,8 @@ p2p noun -
 
 
 def table(name: str, rows: str) -> bytes:
-    """A table whose cells are apart by blanks in ``rows``; for affixes.tsv, with the classes of roots at its end."""
-    more = ROOT_CLASSES if name == "affixes.tsv" else ""
-    lines = [line if line.startswith("#") else "\t".join(line.split()) for line in (rows + more).splitlines()]
+    """A table whose cells are apart by blanks in ``rows``."""
+    lines = [line if line.startswith("#") else "\t".join(line.split()) for line in rows.splitlines()]
     return "\n".join([HEADERS[name], *lines, ""]).encode()
 
 
