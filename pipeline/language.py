@@ -291,6 +291,8 @@ def _parse_affixes(lines: list[_Line], rules: Mapping[str, tuple[Row, ...]]) -> 
                 known = ", ".join(rules) or "none"
                 raise line.error(f"affix {name!r}, class {kind!r}: no rule {{{part}}} in harmony.tsv; there are {known}")
         is_clitic = form.startswith(_BLANK)
+        if is_clitic and after != _ANY:
+            raise line.error(f"the clitic {name!r} stands after {after!r}; it may stand after any word: write {_ANY}")
         affixes.append(
             Affix(
                 name,
@@ -357,6 +359,8 @@ def _parse_roots(lines: list[_Line]) -> list[Root]:
                 raise line.error(f"the form {item!r} is no STEM=FORM")
             if key in found:
                 raise line.error(f"the form {key!r} is given twice")
+            if key == PLAIN:
+                raise line.error(f"the form {item!r}: the plain stem is the root itself")
             found[key] = value
         sounds = found.pop("sounds", None)
         roots.append(Root(text, frozenset(kind.strip() for kind in kinds.split(",")), found, sounds))

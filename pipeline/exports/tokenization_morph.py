@@ -285,7 +285,7 @@ class Model:
                 whole -= 1
             after = self.hear(state, content[heard : max(whole, heard)].decode())
             cost = self.costs[token] + (0 if is_literal else self.literal_cost)
-            found.append((end, [token], cost, (1, after, after, 1, False, True)))
+            found.append((end, [token], cost, (255, after, after, 1, False, True)))
         return found
 
     # --- ids to text ---

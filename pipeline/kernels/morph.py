@@ -50,6 +50,7 @@ WINDOW = 6
 """Ids before a clitic that are looked at."""
 
 _PLAIN = np.int64(1)  # the bit of the plain stem
+_ANY_STEM = np.int64(255)  # of literal pieces, which read the same whatever is asked of them
 _OTHER = np.int64(1)  # the bit of the class of what is neither root nor affix
 _ONE = np.int64(1)
 _NONE = np.int64(-1)
@@ -429,7 +430,7 @@ def _literal_arcs(text, start, word, tables, node, num_bytes, arcs, num):
         piece = trie[step, 2]
         if piece >= 0:
             token = tables.starts[LITERAL] + piece
-            num = _put(arcs, num, at + 1, tables.costs[token] + extra, token, _NONE, _PLAIN, state, state, _OTHER, 0)
+            num = _put(arcs, num, at + 1, tables.costs[token] + extra, token, _NONE, _ANY_STEM, state, state, _OTHER, 0)
     return num
 
 
@@ -536,7 +537,7 @@ def _relax_literals(text, start, at, num_bytes, word, tables, nodes, num_nodes):
                 word.literals[place] = found
             nodes[found, _PLACE] = place
             nodes[found, _MARKER] = -1
-            nodes[found, _STEMS] = _PLAIN
+            nodes[found, _STEMS] = _ANY_STEM
             nodes[found, _STATE] = state
             nodes[found, _BASE] = state
             nodes[found, _KINDS] = _OTHER

@@ -423,6 +423,8 @@ MISTAKES = {
     "white space": {"roots.tsv": ROOTS + "a b\tnoun\t-\n"},
     "STEM=FORM": {"roots.tsv": ROOTS + "al\tnoun\tvowel\n"},
     "the form 'vowel' is given twice": {"roots.tsv": ROOTS + "al\tnoun\tvowel=a vowel=b\n"},
+    "the plain stem is the root": {"roots.tsv": ROOTS + "al\tnoun\tplain=el\n"},
+    "may stand after any word": {"affixes.tsv": AFFIXES + "DA\tclitic\t_d{A}\tnoun\t-\n"},
     "capitals": {"roots.tsv": ROOTS + "AL\tnoun\t-\n"},
     "does not name": {"roots.tsv": ROOTS + "al\tverb\t-\n"},
     "states of a word": {"harmony.tsv": HARMONY + STATES},
