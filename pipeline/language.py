@@ -178,12 +178,7 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
     affixes = _parse_affixes(lines["affixes.tsv"], rules)
     roots = _parse_roots(lines["roots.tsv"])
     language = Language(vowels, upper, rules, tuple(affixes), tuple(roots))
-    for root, line in zip(roots, lines["roots.tsv"], strict=True):
-        for form in (root.text, *root.forms.values()):
-            if form[1:] != language.lower(form)[1:]:
-                raise line.error(
-                    f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized"
-                )
+    _check_case(language, lines["roots.tsv"])
     _check_stems(language, lines, rule_lines)
     _check_classes(language, declared, lines)
     return language
@@ -198,7 +193,7 @@ def _parse_harmony(
     sets: dict[str, str] = {}
     upper: dict[str, str] = {}
     rules: dict[str, list[Row]] = {}
-    first_lines: dict[str, _Line] = {}
+    lines_of: dict[str, list[_Line]] = {}
     asked: list[tuple[_Line, str]] = []  # stems that rules look for
 
     def letters_of(line: _Line, cell: str) -> str:
@@ -221,13 +216,13 @@ def _parse_harmony(
             fits = None if letters == _ANY else frozenset([letters] if looks == "next" else letters_of(line, letters))
             if looks == "next" and fits is not None:
                 asked.append((line, letters))
-            first_lines.setdefault(name, line)
+            lines_of.setdefault(name, []).append(line)
             rules.setdefault(name, []).append(Row(looks, fits, _parse_form(line, becomes)))
         else:
             raise line.error(f"looks is {looks!r}; letters, upper, last, end or next is allowed")
     if VOWEL not in sets:
         raise SpecError(f"{place}: the letters {VOWEL!r} are missing; a row such as {VOWEL}, letters, aeiou, -")
-    _check_rules(rules, first_lines)
+    _check_rules(rules, lines_of)
     return frozenset(sets[VOWEL]), upper, {name: tuple(rows) for name, rows in rules.items()}, asked
 
 
@@ -241,16 +236,17 @@ def _parse_form(line: _Line, cell: str) -> tuple[Part, ...]:
     return tuple(("rule" if i % 2 else "text", piece) for i, piece in enumerate(pieces) if piece or i % 2)
 
 
-def _check_rules(rules: dict[str, list[Row]], lines: dict[str, _Line]) -> None:
+def _check_rules(rules: dict[str, list[Row]], lines: dict[str, list[_Line]]) -> None:
     """SpecError if a rule becomes one that is not there, or itself in the end."""
     uses = {
         name: list(dict.fromkeys(part for row in rows for kind, part in row.becomes if kind == "rule"))
         for name, rows in rules.items()
     }
-    for name, used in uses.items():
-        for other in used:
-            if other not in rules:
-                raise lines[name].error(f"rule {name!r} becomes {{{other}}}, which is no rule; there are {', '.join(rules)}")
+    for name, rows in rules.items():
+        for row, line in zip(rows, lines[name], strict=True):
+            for kind, other in row.becomes:
+                if kind == "rule" and other not in rules:
+                    raise line.error(f"rule {name!r} becomes {{{other}}}, which is no rule; there are {', '.join(rules)}")
     done: set[str] = set()
     for name in rules:
         path: list[str] = []
@@ -258,7 +254,7 @@ def _check_rules(rules: dict[str, list[Row]], lines: dict[str, _Line]) -> None:
         def visit(rule: str, path: list[str] = path) -> None:
             if rule in path:
                 cycle = " → ".join([*path[path.index(rule) :], rule])
-                raise lines[rule].error(f"the rules go in a circle: {cycle}; let one of them become letters")
+                raise lines[rule][0].error(f"the rules go in a circle: {cycle}; let one of them become letters")
             if rule not in done:
                 path.append(rule)
                 for other in uses[rule]:
@@ -310,9 +306,8 @@ def _check_classes(language: Language, declared: set[str], lines: Mapping[str, l
     """SpecError if there are too many classes, or a table uses one that affixes.tsv does not name."""
     kinds = language.kinds
     if len(kinds) > MOST_CLASSES:
-        raise lines["affixes.tsv"][0].error(
-            f"{len(kinds)} classes of roots and affixes; at most {MOST_CLASSES} are possible"
-        )
+        line = (lines["affixes.tsv"] or lines["roots.tsv"])[0]
+        raise line.error(f"{len(kinds)} classes of roots and affixes; at most {MOST_CLASSES} are possible")
     known = {OTHER, *declared, *(affix.kind for affix in language.affixes)}
     shown = ", ".join(sorted(known))
     for affix, line in zip(language.affixes, lines["affixes.tsv"], strict=True):
@@ -337,6 +332,20 @@ def _check_stems(language: Language, lines: Mapping[str, list[_Line]], asked: li
         for stem in root.forms:
             if stem not in stems:
                 raise line.error(f"no affix asks for the stem {stem!r}; there are {', '.join(stems)}")
+
+
+def _check_case(language: Language, lines: list[_Line]) -> None:
+    """SpecError if a form is neither in lower case nor capitalized, or not as its root is."""
+    for root, line in zip(language.roots, lines, strict=True):
+        is_name = root.text != language.lower(root.text)
+        for form in (root.text, *root.forms.values()):
+            lower = language.lower(form)
+            if form[1:] != lower[1:]:
+                raise line.error(
+                    f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized"
+                )
+            if (form != lower) != is_name:
+                raise line.error(f"{form!r} is a form of {root.text!r}; both in lower case, or both capitalized, are needed")
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------

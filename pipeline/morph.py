@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.byte_level import to_bytes, to_chars
 from pipeline.encoding import Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, SpecError
 from pipeline.kernels.morph import (
     LITERAL,
     LONGEST,
@@ -37,6 +37,7 @@ from pipeline.kernels.morph import (
 )
 from pipeline.kernels.vocabulary import build_trie
 from pipeline.morphology import Morphology, joined, text_tables
+from pipeline.normalizer import NORMALIZERS
 from pipeline.pretokenizer import Pretokenizer
 
 MARKERS = ("<|join|>", "<|upper|>", "<|upper_join|>", "<|caps|>", "<|caps_join|>")
@@ -96,7 +97,10 @@ class MorphTokenizer(TokenizerBase):
 
     @functools.cached_property
     def vocab(self) -> dict[str, int]:
-        """A name for each id: ``kitap`` for a root, ``-PL`` for an affix, byte-level characters in quotes for a piece."""
+        """A name for each id: ``kitap`` for a root, ``-PL`` for an affix, byte-level characters in quotes for a piece.
+
+        A name that another id has already is followed by # and the id.
+        """
         names = [
             *self.special_tokens,
             *MARKERS,
@@ -104,7 +108,10 @@ class MorphTokenizer(TokenizerBase):
             *(root.forms[0] for root in self.morphology.roots),
             *(f"'{to_chars(piece)}'" for piece in self._literals),
         ]
-        return {name: token_id for token_id, name in enumerate(names)}
+        vocab: dict[str, int] = {}
+        for token_id, name in enumerate(names):
+            vocab[name if name not in vocab else f"{name}#{token_id}"] = token_id
+        return vocab
 
     @property
     def _literals(self) -> list[bytes]:
@@ -280,10 +287,15 @@ class MorphTokenizer(TokenizerBase):
                 segmentation=root["segmentation"],
                 options=options or {},
             )
+            if loaded.segmentation not in _MODES or loaded.normalizer not in NORMALIZERS:
+                raise ValueError(f"its segmentation is {loaded.segmentation!r} and its normalizer {loaded.normalizer!r}")
+            loaded.morphology.check()
+            for pattern in loaded.pretokenizer.patterns:
+                Pretokenizer.custom(pattern)
             if loaded.vocab_size != root["vocab_size"] or len(loaded.costs) != loaded.vocab_size:
                 raise ValueError(f"{loaded.vocab_size} tokens, and {len(loaded.costs)} costs; {root['vocab_size']} of each")
             return loaded
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, SpecError) as error:
             raise ArtifactError(f"not a morph.json: {type(error).__name__}: {error}") from error
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SpecError
 from pipeline.kernels.vocabulary import build_trie
-from pipeline.language import VOWEL, Language, Part, Root, Row
+from pipeline.language import MOST_CLASSES, MOST_STEMS, VOWEL, Language, Part, Root, Row
 
 MOST_STATES = 4096
 
@@ -99,6 +99,28 @@ class Morphology:
             ),
             roots=tuple(RootTable(item["kinds"], tuple(item["forms"]), item["sounds"]) for item in root["roots"]),
         )
+
+    def check(self) -> None:
+        """ValueError if something in it does not fit something else, so that look-ups would go astray."""
+        num_states, num_classes, num_stems = len(self.step), len(self.step[0]) if self.step else 0, len(self.stems)
+        states = {state for row in self.step for state in row}
+        surfaces = [(affix, number) for affix in self.affixes for row in affix.surface for number in row]
+        checks = {
+            "step": num_states > 0 and all(len(row) == num_classes for row in self.step) and states <= set(range(num_states)),
+            "letters": all(
+                len(lower) == 1 and len(upper) <= 1 and 0 <= sound < num_classes for lower, upper, sound in self.letters
+            ),
+            "stems": 1 <= num_stems <= MOST_STEMS,
+            "kinds": len(self.kinds) <= MOST_CLASSES and all(affix.kind < len(self.kinds) for affix in self.affixes),
+            "affixes": all(
+                len(affix.surface) == len(affix.asks) == num_states and all(len(row) == num_stems for row in affix.surface)
+                and all(-1 <= stem < num_stems for stem in affix.asks)
+                for affix in self.affixes
+            ) and all(-len(affix.surfaces) <= number < len(affix.surfaces) for affix, number in surfaces),
+            "roots": all(len(root.forms) == num_stems and all(root.forms) for root in self.roots),
+        }  # fmt: skip
+        if wrong := [name for name, is_right in checks.items() if not is_right]:
+            raise ValueError(f"of its morphology, {', '.join(wrong)} do not fit the rest")
 
     def with_roots(self, chosen: Iterable[int]) -> Morphology:
         """The same with some of the roots, by number."""

@@ -62,13 +62,18 @@ class Model:
         if root["normalizer"] != "none":
             name = {"lowercase": "Lowercase"}.get(root["normalizer"], root["normalizer"].upper())
             self.normalizer = getattr(tokenizers.normalizers, name)()
-        self.names = [
+        names = [
             *self.specials,
             *root["markers"],
             *(f"-{affix['name']}" for affix in self.affixes),
             *(item["forms"][0] for item in self.roots),
             *(f"'{to_chars(piece)}'" for piece in self.literals),
         ]
+        self.names = []
+        seen = set()
+        for token, name in enumerate(names):
+            self.names.append(name if name not in seen else f"{name}#{token}")
+            seen.add(self.names[-1])
         self._index()
 
     def _index(self):
@@ -311,8 +316,11 @@ class Model:
                 length = 1 if first < 0xC0 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
                 if heard + length > len(text):
                     break
-                char = text[heard : heard + length].decode(errors="replace")
-                state = 0 if length == 1 and first >= 0x80 else self.hear(state, char)
+                code = first if length == 1 else first & (0x7F >> length)
+                for byte in text[heard + 1 : heard + length]:
+                    code = code << 6 | byte & 0x3F
+                char = chr(code) if code < 0x110000 else ""
+                state = 0 if length == 1 and first >= 0x80 else self.step[state][self.sounds.get(char, 0)]
                 heard += length
 
         for i, token in enumerate(ids):
@@ -386,8 +394,14 @@ class MorphTokenizer(PreTrainedTokenizer):
         return self.model.names[index]
 
     def convert_tokens_to_string(self, tokens):
-        known = [self.ids[token] for token in tokens if token in self.ids]
-        return self.model.read(known)[0].decode(errors="replace")
+        text, known = "", []
+        for token in [*tokens, None]:
+            if token in self.ids:
+                known.append(self.ids[token])
+            else:  # one that was added later reads as itself
+                text += self.model.read(known)[0].decode(errors="replace") + (token or "")
+                known = []
+        return text
 
     def save_vocabulary(self, save_directory, filename_prefix=None):
         name = os.path.join(save_directory, (f"{filename_prefix}-" if filename_prefix else "") + "morph.json")

@@ -425,6 +425,7 @@ MISTAKES = {
     "the form 'vowel' is given twice": {"roots.tsv": ROOTS + "al\tnoun\tvowel=a vowel=b\n"},
     "the plain stem is the root": {"roots.tsv": ROOTS + "al\tnoun\tplain=el\n"},
     "may stand after any word": {"affixes.tsv": AFFIXES + "DA\tclitic\t_d{A}\tnoun\t-\n"},
+    "both capitalized": {"roots.tsv": ROOTS + "al\tnoun\tvowel=Al\n"},
     "capitals": {"roots.tsv": ROOTS + "AL\tnoun\t-\n"},
     "does not name": {"roots.tsv": ROOTS + "al\tverb\t-\n"},
     "states of a word": {"harmony.tsv": HARMONY + STATES},

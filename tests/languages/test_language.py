@@ -227,6 +227,10 @@ def test_rules_may_share_a_rule() -> None:
             "A case _{vowel} * -\n",
             "affixes.tsv, line 2: affix 'A', class 'case': no rule {vowel} in harmony.tsv; there are A",
         ),
+        (
+            "A case _a noun -\n",
+            "affixes.tsv, line 2: the clitic 'A' stands after 'noun'; it may stand after any word: write *",
+        ),
         ("A case x{A * -\n", "affixes.tsv, line 2: 'x{A' has a brace without its partner"),
         ("A case {A}} * -\n", "affixes.tsv, line 2: '{A}}' has a brace without its partner"),
         (
@@ -265,9 +269,10 @@ def test_an_unknown_rule_where_there_is_none() -> None:
             "roots.tsv, line 2: 'eV' has capitals after its first letter; write roots in lower case, names capitalized",
         ),
         ("EV noun -\n", "roots.tsv, line 2: 'EV' has capitals after its first letter; …"),
-        ("ev noun vowel=Av\nal noun vowel=aL\n", "roots.tsv, line 3: 'aL' has capitals after its first letter; …"),
+        ("ev noun vowel=av\nal noun vowel=aL\n", "roots.tsv, line 3: 'aL' has capitals after its first letter; …"),
         ("ev noun vowel\n", "roots.tsv, line 2: the form 'vowel' is no STEM=FORM"),
         ("ev noun vowel=\n", "roots.tsv, line 2: the form 'vowel=' is no STEM=FORM"),
+        ("ev noun plain=av\n", "roots.tsv, line 2: the form 'plain=av': the plain stem is the root itself"),
         ("ev noun =av\n", "roots.tsv, line 2: the form '=av' is no STEM=FORM"),
         ("ev noun vowel=av vowel=iv\n", "roots.tsv, line 2: the form 'vowel' is given twice"),
         ("ev noun sounds=av sounds=iv\n", "roots.tsv, line 2: the form 'sounds' is given twice"),
