@@ -341,9 +341,7 @@ def _check_case(language: Language, lines: list[_Line]) -> None:
         for form in (root.text, *root.forms.values()):
             lower = language.lower(form)
             if form[1:] != lower[1:]:
-                raise line.error(
-                    f"{form!r} has capitals after its first letter; write roots in lower case, names capitalized"
-                )
+                raise line.error(f"{form!r} has capitals after its first letter; write it in lower case, a name capitalized")
             if (form != lower) != is_name:
                 raise line.error(f"{form!r} is a form of {root.text!r}; both in lower case, or both capitalized, are needed")
 

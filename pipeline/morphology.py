@@ -106,7 +106,7 @@ class Morphology:
         states = {state for row in self.step for state in row}
         surfaces = [(affix, number) for affix in self.affixes for row in affix.surface for number in row]
         checks = {
-            "step": num_states > 0 and all(len(row) == num_classes for row in self.step) and states <= set(range(num_states)),
+            "step": num_states > 0 and {len(row) for row in self.step} == {num_classes} and states <= set(range(num_states)),
             "letters": all(
                 len(lower) == 1 and len(upper) <= 1 and 0 <= sound < num_classes for lower, upper, sound in self.letters
             ),
