@@ -218,7 +218,7 @@ text = st.lists(
 ).map("".join)
 """Words of roots, affixes and clitics that go together or do not, in all cases, and any other text between them."""
 
-short_words = st.builds(str.__add__, st.sampled_from([" ", ""]), _cased).filter(lambda word: 0 < len(word.encode()) <= 9)
+short_words = st.builds(str.__add__, st.sampled_from([" ", ""]), _cased).filter(lambda word: 0 < len(word.encode()) <= 7)
 
 
 def _pieces_of(content: str, cuts: list[tuple[int, int]]) -> tuple[bytes, ...]:
