@@ -298,18 +298,35 @@ def test_damaged_files_are_refused(change: Callable[[dict[str, Any]], Any], name
 @pytest.mark.parametrize(
     "change",
     [
-        lambda root: root.update(segmentation="best"),
-        lambda root: root.update(normalizer="upper"),
-        lambda root: root.update(pretokenizer=["("]),
-        lambda root: root["morphology"]["step"].pop(),
-        lambda root: root["morphology"]["letters"].__setitem__(0, ["ab", "", 0]),
-        lambda root: root["morphology"]["roots"][0]["forms"].pop(),
+        lambda root, language: root.update(segmentation="best"),
+        lambda root, language: root.update(normalizer="upper"),
+        lambda root, language: root.update(pretokenizer=["("]),
+        lambda root, language: language["step"].pop(),
+        lambda root, language: language["step"][1].pop(),
+        lambda root, language: language["step"][1].__setitem__(0, len(language["step"])),
+        lambda root, language: language["step"][1].__setitem__(0, -1),
+        lambda root, language: language["letters"].__setitem__(0, ["ab", "", 0]),
+        lambda root, language: language["letters"].__setitem__(0, ["a", "AB", 0]),
+        lambda root, language: language["letters"].__setitem__(0, ["a", "", 99]),
+        lambda root, language: language["stems"].append("more"),
+        lambda root, language: language["kinds"].clear(),
+        lambda root, language: language["roots"][0]["forms"].pop(),
+        lambda root, language: language["roots"][0]["forms"].__setitem__(0, ""),
+        lambda root, language: language["affixes"][0]["surface"].pop(),
+        lambda root, language: language["affixes"][0]["surface"][0].pop(),
+        lambda root, language: language["affixes"][0]["surface"][0].__setitem__(0, 9),
+        lambda root, language: language["affixes"][0]["surface"][0].__setitem__(0, -9),
+        lambda root, language: language["affixes"][0]["surfaces"].clear(),
+        lambda root, language: language["affixes"][0]["asks"].pop(),
+        lambda root, language: language["affixes"][0]["asks"].__setitem__(0, 4),
+        lambda root, language: language["affixes"][0].update(kind=62),
+        lambda root, language: language["affixes"].reverse(),  # clitics are first
     ],
 )
-def test_what_cannot_work_is_refused_when_it_is_loaded(change: Callable[[dict[str, Any]], Any]) -> None:
-    """Not by a KeyError, or by other text, when it is first used."""
+def test_what_cannot_work_is_refused_when_it_is_loaded(change: Callable[[Any, Any], Any]) -> None:
+    """Not by a KeyError, or by a look-up that goes astray, when it is first used."""
     root = json.loads(usual().to_json())
-    change(root)
+    change(root, root["morphology"])
     with pytest.raises(ArtifactError):
         MorphTokenizer.from_json(json.dumps(root))
 

@@ -98,37 +98,12 @@ def test_every_state_is_reached() -> None:
     check(packs.language_of(), "".join(one_of.values()), longest=3)
 
 
-_LETTERS = "abc"
-_forms = st.lists(st.sampled_from(["{A}", "{B}", "a", "c", "x"]), max_size=3).map("".join)
-_rows = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["last", "end"]), st.sampled_from(["a", "b", "ab", "bc", "x", "*"])),
-        st.tuples(st.just("next"), st.sampled_from(["vowel", "s", "*"])),
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-@st.composite
-def languages(draw: st.DrawFn) -> Language:
-    """Three rules over four letters, of which one may become what the ones after it become, and affixes of them."""
-    harmony = "vowel letters ab -\n"
-    for number, rule in enumerate("ABC"):
-        inner = st.lists(st.sampled_from(["a", "b", "x", *(f"{{{name}}}" for name in "ABC"[number + 1 :])]), max_size=2)
-        for looks, letters in draw(_rows):
-            harmony += f"{rule} {looks} {letters} {''.join(draw(inner)) or '-'}\n"
-    forms = draw(st.lists(_forms.filter(bool), min_size=1, max_size=3, unique=True))
-    affixes = "".join(f"X{n} case {form} * {draw(st.sampled_from('-s'))}\n" for n, form in enumerate(forms))
-    return packs.language_of(harmony, affixes + "S case xs * s\nV case _v{A}v * vowel\n", "ab case -\n")
-
-
-@given(languages())
+@given(packs.languages())
 def test_any_language(language: Language) -> None:
     check(language, "abcx", longest=3)
 
 
-@given(languages(), st.text("abcx", max_size=4), st.text("abcx", max_size=3))
+@given(packs.languages(), st.text("abcx", max_size=4), st.text("abcx", max_size=3))
 def test_what_is_known_holds_whatever_stands_before(language: Language, before: str, text: str) -> None:
     """Surfaces and stems that are certain are those after the whole text too."""
     for affix in language.affixes:

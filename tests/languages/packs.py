@@ -86,6 +86,9 @@ renk noun vowel=reng dat=reng
 ağız noun vowel=ağz dat=ağz
 at noun vowel=ad dat=ad
 ad noun -
+ağz noun -
+begi noun vowel=beg dat=beg
+bek noun vowel=beg dat=beg
 ev noun loc=evi
 eve noun -
 evler noun -
@@ -244,3 +247,66 @@ tokenizers = st.builds(
     st.none() | st.integers(0, 2**16),
 )
 """With random pieces and costs."""
+
+
+# --- any language -----------------------------------------------------------------------------------------------------
+
+_rule_rows = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["last", "end"]), st.sampled_from(["a", "b", "ab", "bc", "x", "*"])),
+        st.tuples(st.just("next"), st.sampled_from(["vowel", "s", "*"])),
+    ),
+    min_size=1,
+    max_size=4,
+)
+_affix_forms = st.lists(st.sampled_from(["{A}", "{B}", "a", "c", "x"]), min_size=1, max_size=3).map("".join)
+_root_forms = st.text("abcx", min_size=1, max_size=3)
+
+
+@st.composite
+def languages(draw: st.DrawFn) -> Language:
+    """Over four letters: three rules, which may become what later ones become; affixes, and roots with many of their forms
+    in common.
+    """
+    harmony = "vowel letters ab -\n"
+    for number, rule in enumerate("ABC"):
+        inner = st.lists(st.sampled_from(["a", "b", "x", *(f"{{{name}}}" for name in "ABC"[number + 1 :])]), max_size=2)
+        for looks, letters in draw(_rule_rows):
+            harmony += f"{rule} {looks} {letters} {''.join(draw(inner)) or '-'}\n"
+    affixes = "S case xs * s\nV case _v{A}v * vowel\n- noun - - -\n- name - - -\n"
+    for number, form in enumerate(draw(st.lists(_affix_forms, min_size=1, max_size=4, unique=True))):
+        kind, after = (
+            draw(st.sampled_from(["case", "plural"])),
+            draw(st.sampled_from(["*", "noun", "name,case", "other,noun"])),
+        )
+        affixes += f"X{number} {kind} {form} {after} {draw(st.sampled_from('--s'))}\n"
+    roots = ""
+    for text in draw(st.lists(_root_forms, min_size=1, max_size=6, unique=True)):
+        case = draw(st.sampled_from([str, str, str.title]))
+        forms = [f"{stem}={case(draw(_root_forms))}" for stem in draw(st.sets(st.sampled_from(["vowel", "s"])))]
+        sounds = draw(st.sampled_from(["", "", "sounds=ba", "sounds=x3"]))
+        kinds = draw(st.sampled_from(["noun", "name", "noun,name", "other"]))
+        roots += f"{case(text)} {kinds} {' '.join([*sorted(forms), sounds]).strip() or '-'}\n"
+    return language_of(harmony, affixes, roots)
+
+
+def _any_tokenizer(language: Language, seed: int, literal_cost: int, segmentation: str) -> MorphTokenizer:
+    some = (b"ab", b" a", b"xc", b"  ", b"Ab")
+    morphology = compile_language(language)
+    return tokenizer_of(
+        some, random.Random(seed), morphology=morphology, literal_cost=literal_cost, segmentation=segmentation
+    )
+
+
+any_tokenizers = st.builds(
+    _any_tokenizer, languages(), st.integers(0, 99), st.sampled_from([0, 4, 2048]), st.sampled_from(["viterbi", "longest"])
+)
+"""Of any language, with random costs."""
+
+any_words = st.lists(
+    st.builds(
+        lambda start, text, case: start + case(text),
+        st.sampled_from([" ", " ", " v", " va", ""]), st.text("aaabbcxxsv", max_size=9), st.sampled_from([str, str.title, str.upper]),
+    ), max_size=8,
+).map("".join)  # fmt: skip
+"""Text of such a language."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arrow import Rows, rows_of
@@ -176,6 +176,7 @@ def test_the_order_of_words_and_slices_does_not_matter(segmentation: str, monkey
         assert found.id_counts.tolist() == expected.id_counts.tolist()
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(word_counts, st.integers(0, 30), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 3), st.randoms())
 def test_the_order_of_any_words_does_not_matter(
     counts: Counts, more: int, share: float, min_count: int, chance: random.Random
