@@ -139,7 +139,7 @@ class MorphTokenizer(TokenizerBase):
             starts=self.tables_starts,
             mode=_MODES[self.segmentation],
             literal_cost=self.literal_cost,
-            most_arcs=(most_roots + 2 * most_affixes) * max(lengths) + trie.longest,
+            most_arcs=most_roots * texts["roots"].longest + 2 * most_affixes * texts["affixes"].longest + trie.longest,
             literals=trie,
             literal_values=literals[0],
             literal_offsets=literals[1],

@@ -18,6 +18,9 @@ from pipeline.language import OTHER, Affix, Language, Root
 MOST_WORDS = 50_000
 """Morfessor learns from the most frequent: it takes minutes for them, and hours for millions."""
 
+LONGEST_WORD = 64
+"""Longer ones, in characters, are no words of a language; Morfessor takes the square of their length."""
+
 MOST_AFFIXES = 512
 """Morphemes inside words that become affixes; rarer ones are left to literal pieces."""
 
@@ -79,6 +82,6 @@ def _plain_words(words: Rows, counts: NDArray[np.int64]) -> Counter[str]:
         except UnicodeDecodeError:
             continue
         lower = word.lower()
-        if lower.isalpha() and all(char.upper().lower() == char for char in lower):
+        if lower.isalpha() and len(lower) <= LONGEST_WORD and all(char.upper().lower() == char for char in lower):
             occurrences[lower] += count
     return occurrences

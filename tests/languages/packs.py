@@ -306,7 +306,10 @@ any_tokenizers = st.builds(
 any_words = st.lists(
     st.builds(
         lambda start, text, case: start + case(text),
-        st.sampled_from([" ", " ", " v", " va", ""]), st.text("aaabbcxxsv", max_size=9), st.sampled_from([str, str.title, str.upper]),
-    ), max_size=8,
-).map("".join)  # fmt: skip
+        st.sampled_from([" ", " ", " v", " va", ""]),
+        st.text("aaabbcxxsv", max_size=9),
+        st.sampled_from([str, str.title, str.upper]),
+    ),
+    max_size=8,
+).map("".join)
 """Text of such a language."""
