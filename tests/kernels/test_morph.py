@@ -92,11 +92,12 @@ def test_ids_are_those_of_the_twin_for_any_pieces_and_costs(tokenizer: MorphToke
 
 
 @MORE_EXAMPLES
-@given(packs.any_tokenizers, st.lists(packs.any_words, min_size=1, max_size=6))
-def test_ids_are_those_of_the_twin_in_any_language(tokenizer: MorphTokenizer, texts: list[str]) -> None:
+@given(packs.any_models())
+def test_ids_are_those_of_the_twin_in_any_language(case: tuple[MorphTokenizer, list[str]]) -> None:
     """Whose roots have forms in common, and whose affixes may follow each other in many ways."""
+    tokenizer, words = case
     model = twin(tokenizer)
-    for text in texts:
+    for text in (*words, "".join(words)):
         check(tokenizer, text, model.encode(text))
 
 
@@ -134,6 +135,8 @@ def test_words_by_themselves_are_those_of_the_twin(tokenizer: MorphTokenizer, te
         (" deniz Deniz", ["deniz", "Deniz"]),
         (" Denizdi", ["<|upper|>", "deniz", "-PAST"]),  # it does not follow names
         (" ağzda", ["ağz", "-LOC"]),  # ağız has the same form, but not here
+        (" sagı", ["sek", "-POSS"]),  # sog has it too, and what asks for it is the same, but it sounds otherwise
+        (" sagi", ["sog", "-POSS"]),
         (" begine", ["bek", "-POSS", "-DAT"]),  # begi has it too, but what asks for it is another affix
         (" Işığı", ["Işık", "-POSS"]),
         (" gitmek", ["git", "-INF"]),

@@ -87,6 +87,8 @@ ağız noun vowel=ağz dat=ağz
 at noun vowel=ad dat=ad
 ad noun -
 ağz noun -
+sog noun vowel=sag sounds=sek
+sek noun vowel=sag
 begi noun vowel=beg dat=beg
 bek noun vowel=beg dat=beg
 ev noun loc=evi
@@ -290,26 +292,22 @@ def languages(draw: st.DrawFn) -> Language:
     return language_of(harmony, affixes, roots)
 
 
-def _any_tokenizer(language: Language, seed: int, literal_cost: int, segmentation: str) -> MorphTokenizer:
-    some = (b"ab", b" a", b"xc", b"  ", b"Ab")
-    morphology = compile_language(language)
-    return tokenizer_of(
-        some, random.Random(seed), morphology=morphology, literal_cost=literal_cost, segmentation=segmentation
+@st.composite
+def any_models(draw: st.DrawFn) -> tuple[MorphTokenizer, list[str]]:
+    """Of any language, with random costs; and text of its forms and surfaces."""
+    morphology = compile_language(draw(languages()))
+    tokenizer = tokenizer_of(
+        [b"ab", b" a", b"xc", b"  ", b"Ab"],
+        random.Random(draw(st.integers(0, 99))),
+        morphology=morphology,
+        literal_cost=draw(st.sampled_from([0, 4, 2048])),
+        segmentation=draw(st.sampled_from(["viterbi", "viterbi", "longest"])),
     )
-
-
-any_tokenizers = st.builds(
-    _any_tokenizer, languages(), st.integers(0, 99), st.sampled_from([0, 4, 2048]), st.sampled_from(["viterbi", "longest"])
-)
-"""Of any language, with random costs."""
-
-any_words = st.lists(
-    st.builds(
-        lambda start, text, case: start + case(text),
-        st.sampled_from([" ", " ", " v", " va", ""]),
-        st.text("aaabbcxxsv", max_size=9),
-        st.sampled_from([str, str.title, str.upper]),
-    ),
-    max_size=8,
-).map("".join)
-"""Text of such a language."""
+    stems = st.sampled_from(["v", "va", "xb", *sorted({form for root in morphology.roots for form in root.forms})])
+    suffixes = st.sampled_from(sorted({text for affix in morphology.affixes for text in affix.surfaces if text}))
+    words = st.builds(
+        lambda blank, case, stem, more: blank + case(stem + "".join(more)),
+        st.sampled_from([" ", " ", " ", ""]), st.sampled_from([str, str, str, str.title, str.upper]), stems,
+        st.lists(suffixes, max_size=4),
+    )  # fmt: skip
+    return tokenizer, draw(st.lists(words, min_size=1, max_size=30))
