@@ -178,6 +178,7 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
     affixes = _parse_affixes(lines["affixes.tsv"], rules)
     roots = _parse_roots(lines["roots.tsv"])
     language = Language(vowels, upper, rules, tuple(affixes), tuple(roots))
+    _check_letters(language, lines)
     _check_case(language, lines["roots.tsv"])
     _check_stems(language, lines, rule_lines)
     _check_classes(language, declared, lines)
@@ -332,6 +333,23 @@ def _check_stems(language: Language, lines: Mapping[str, list[_Line]], asked: li
         for stem in root.forms:
             if stem not in stems:
                 raise line.error(f"no affix asks for the stem {stem!r}; there are {', '.join(stems)}")
+
+
+def _check_letters(language: Language, lines: Mapping[str, list[_Line]]) -> None:
+    """SpecError if a rule or an affix has capitals, or blanks among its letters."""
+    cells = [
+        (line, cell)
+        for line in lines["harmony.tsv"]
+        if line.cells[1] != "upper"
+        for cell in line.cells[3 if line.cells[1] == "next" else 2 :]
+    ]
+    cells += [(line, line.cells[2]) for line in lines["affixes.tsv"]]
+    for line, cell in cells:
+        text = _NAME.sub("", cell)
+        if text != language.lower(text):
+            raise line.error(f"{cell!r} has capitals; write it in lower case, upper case is derived")
+        if any(char.isspace() for char in text):
+            raise line.error(f"{cell!r} holds white space; write the letters one behind the other")
 
 
 def _check_case(language: Language, lines: list[_Line]) -> None:

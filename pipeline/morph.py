@@ -25,8 +25,10 @@ from pipeline.byte_level import to_bytes, to_chars
 from pipeline.encoding import Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
 from pipeline.errors import ArtifactError, SpecError
 from pipeline.kernels.morph import (
+    AFFIX,
     LITERAL,
     LONGEST,
+    MARKER,
     NUM_MARKERS,
     ROOT,
     VITERBI,
@@ -173,12 +175,17 @@ class MorphTokenizer(TokenizerBase):
 
     @functools.cached_property
     def _most_bytes(self) -> NDArray[np.int64]:
-        """What each id reads as, at most. ``[shape=(vocab_size,), dtype=int64]``"""
-        affixes = (max((len(text.encode()) for text in affix.surfaces), default=0) for affix in self.morphology.affixes)
-        roots = (max(len(form.encode()) for form in root.forms) for root in self.morphology.roots)
-        specials = (len(token.encode()) for token in self.special_tokens)
-        sizes = [*specials, *[0] * NUM_MARKERS, *affixes, *roots, *map(len, self._literals)]
-        return 2 * np.array(sizes, dtype=np.int64) + 1  # a blank; and upper case may take a byte more
+        """What each id reads as, at most: a root with a blank before it. ``[shape=(vocab_size,), dtype=int64]``"""
+        tables, starts = self.tables, self.tables_starts
+        num_stems = len(self.morphology.stems)
+        of_surfaces = np.diff(tables.affix_value_offsets).reshape(-1, 2).max(axis=1)
+        surfaces = np.where(tables.affix_surfaces < 0, ~tables.affix_surfaces, tables.affix_surfaces)
+        sizes = np.zeros(self.vocab_size, dtype=np.int64)
+        sizes[: starts[MARKER]] = np.diff(tables.special_offsets)
+        sizes[starts[AFFIX] : starts[ROOT]] = of_surfaces[surfaces].max(axis=(1, 2))
+        sizes[starts[ROOT] : starts[LITERAL]] = 1 + np.diff(tables.root_value_offsets).reshape(-1, 3 * num_stems).max(axis=1)
+        sizes[starts[LITERAL] :] = np.diff(tables.literal_offsets)
+        return sizes
 
     def _read(self, ids: Iterable[int]) -> tuple[bytes, list[int]]:
         """The bytes of ids, and where those of each stop."""

@@ -106,11 +106,12 @@ class Morphology:
         num_states, num_classes, num_stems = len(self.step), len(self.step[0]) if self.step else 0, len(self.stems)
         states = {state for row in self.step for state in row}
         surfaces = [(affix, number) for affix in self.affixes for row in affix.surface for number in row]
+        letters = [char for lower, upper, _ in self.letters for char in (lower, upper) if char]
         checks = {
             "step": num_states > 0 and {len(row) for row in self.step} == {num_classes} and states <= set(range(num_states)),
             "letters": all(
                 len(lower) == 1 and len(upper) <= 1 and 0 <= sound < num_classes for lower, upper, sound in self.letters
-            ),
+            ) and len(set(letters)) == len(letters),
             "stems": 1 <= num_stems <= MOST_STEMS,
             "kinds": len(self.kinds) <= MOST_CLASSES and all(affix.kind < len(self.kinds) for affix in self.affixes),
             "affixes": all(

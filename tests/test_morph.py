@@ -203,6 +203,16 @@ def test_a_cut_off_character_becomes_a_replacement() -> None:
     assert usual().decode_bytes(ids[:-1]) == "\U000e0001".encode()[:-1]
 
 
+def test_capitals_may_be_longer_than_their_letters() -> None:
+    """There was once too little room for them."""
+    morphology = packs.morphology_of(packs.HARMONY + "z upper z \U00010400\n", roots="zzzzzzzz noun -\n")
+    tokenizer = packs.tokenizer_of(morphology=morphology)
+    text = 200 * (" " + 8 * "\U00010400")
+    ids = tokenizer.encode(text)
+    assert ids == 200 * [tokenizer.id_of("<|caps|>"), tokenizer.id_of("zzzzzzzz")]
+    assert tokenizer.decode(ids) == text
+
+
 def test_special_tokens_read_as_their_own_text() -> None:
     ids = [0, *usual().encode(" ev"), 1, usual().id_of("-PL")]
     assert usual().decode_parts(ids) == [b"<|end|>", b" ev", b"<pad>", b"lar"]  # an affix that hears nothing

@@ -395,7 +395,10 @@ HARMONY = "rule\tlooks\tletters\tbecomes\nvowel\tletters\tae\t-\nA\tlast\te\te\n
 AFFIXES = "affix\tclass\tform\tafter\tstem\n-\tnoun\t-\t-\t-\nPL\tplural\tl{A}r\tnoun\t-\n"
 ROOTS = "root\tclass\tforms\nev\tnoun\t-\n"
 
-STATES = "".join(f"R{n}\tlast\t{char}\tx\nR{n}\tlast\t{char.upper()}\ty\n" for n, char in enumerate("bcdfghj"))
+STATES = "".join(
+    f"R{n}\tlast\t{char}\tx\nR{n}\tlast\t{other}\ty\n"
+    for n, (char, other) in enumerate(zip("bcdfghj", "klmnpqr", strict=True))
+)
 
 MISTAKES = {
     "the columns are": {"roots.tsv": "word\tclass\tforms\n"},
@@ -420,13 +423,15 @@ MISTAKES = {
     "stems (": {"affixes.tsv": AFFIXES + "".join(f"X{n}\tcase\tx{n}\tnoun\ts{n}\n" for n in range(7))},
     "classes of": {"affixes.tsv": AFFIXES + "".join(f"X{n}\tc{n}\tx\tnoun\t-\n" for n in range(MOST_CLASSES))},
     "the root 'ev' is given twice": {"roots.tsv": ROOTS + "ev\tplural\t-\n"},
-    "white space": {"roots.tsv": ROOTS + "a b\tnoun\t-\n"},
+    "holds white space; a root": {"roots.tsv": ROOTS + "a b\tnoun\t-\n"},
     "STEM=FORM": {"roots.tsv": ROOTS + "al\tnoun\tvowel\n"},
     "the form 'vowel' is given twice": {"roots.tsv": ROOTS + "al\tnoun\tvowel=a vowel=b\n"},
     "the plain stem is the root": {"roots.tsv": ROOTS + "al\tnoun\tplain=el\n"},
     "may stand after any word": {"affixes.tsv": AFFIXES + "DA\tclitic\t_d{A}\tnoun\t-\n"},
     "both capitalized": {"roots.tsv": ROOTS + "al\tnoun\tvowel=Al\n"},
-    "capitals": {"roots.tsv": ROOTS + "AL\tnoun\t-\n"},
+    "has capitals; write it": {"affixes.tsv": AFFIXES + "X\tcase\tlAr\tnoun\t-\n"},
+    "write the letters one behind": {"harmony.tsv": HARMONY + "back\tletters\ta o u\t-\n"},
+    "capitals after": {"roots.tsv": ROOTS + "AL\tnoun\t-\n"},
     "does not name": {"roots.tsv": ROOTS + "al\tverb\t-\n"},
     "states of a word": {"harmony.tsv": HARMONY + STATES},
     "split it": {

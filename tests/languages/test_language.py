@@ -289,6 +289,27 @@ def test_roots_that_are_refused(roots: str, message: str) -> None:
     refuse(tables(roots=roots), message)
 
 
+@pytest.mark.parametrize(
+    ("harmony", "line"),
+    [
+        ("big letters aŸ -\nA last {big} e", 2),
+        ("A last aÖ e", 2),
+        ("A end {vowel} E", 2),
+        ("A next vowel E", 2),
+        ("i upper i İ\nA last aİ e", 3),
+    ],
+)
+def test_capitals_in_rules_are_refused(harmony: str, line: int) -> None:
+    """Encoding is by lower case letters; with capitals among them, words were read in two ways once."""
+    refuse(tables(f"vowel letters aoiu -\n{harmony}\n"), f"harmony.tsv, line {line + 1}: …has capitals; …")
+
+
+@pytest.mark.parametrize("form", ["lAr", "l{A}R", "_dA", "İr"])
+def test_capitals_in_affixes_are_refused(form: str) -> None:
+    files = packs.files(HARMONY, f"{AFFIXES}CAP cap {form} * -\n- noun - - -\n", ROOTS)
+    refuse(files, "affixes.tsv, line 3: …has capitals; …")
+
+
 def test_a_blank_within_a_root_is_refused() -> None:
     files = tables()
     refuse(
