@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from pipeline import __version__, storage
 from pipeline.byte_level import BYTE_OF_CHAR
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SpecError
 from pipeline.jobs.progress import Progress, human_bytes
 from pipeline.spec import JobSpec
 
@@ -333,14 +333,20 @@ def _lexicon(args: argparse.Namespace) -> None:
     from pipeline.jobs.lexicon import lexicon_path, make_lexicon, read_lexicon
 
     path = Path(args.to) if args.to else lexicon_path(args.language)
+    if args.to and path.exists() and not path.is_file():
+        raise SpecError(f"--to is {args.to!r}, which is no file; name a file, which may be there already or not")
     content = make_lexicon(args.language) if args.to else read_lexicon(args.language)
     if args.to:
         storage.publish_bytes(storage.absolute(args.to), content)
     num_roots = sum(1 for line in content.splitlines() if not line.startswith(b"#")) - 1
+    is_kept = bool(args.to) or path.is_file()
     if args.json:
-        _print_json({"language": args.language, "path": str(path), "roots": num_roots})
+        _print_json({"language": args.language, "path": str(path) if is_kept else None, "roots": num_roots})
     else:
-        _say(f"{num_roots:,} roots: {path}")
+        _say(
+            f"{num_roots:,} roots: "
+            + (str(path) if is_kept else f"{path} cannot be written, so they are made anew each time")
+        )
 
 
 def _inspect(args: argparse.Namespace) -> None:

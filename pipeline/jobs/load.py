@@ -148,19 +148,19 @@ def _expand_morphology(spec: MorphologySpec | None) -> MorphologySpec | None:
     )
 
 
-_PATHS = ("base", "language", "roots", "morphemes")
+PATHS = ("base", "language", "roots", "morphemes")
 """Fields of tokenizers that may be paths."""
 
 
 def _expand_paths(tokenizer: AnySpec, where: str) -> AnySpec:
-    paths = {name: getattr(tokenizer, name) for name in _PATHS if getattr(tokenizer, name, None)}
+    paths = {name: getattr(tokenizer, name) for name in PATHS if getattr(tokenizer, name, None)}
     expanded: dict[str, Any] = {name: _expand(path, f"{where}.{name}") for name, path in paths.items()}
     return dataclasses.replace(tokenizer, **expanded)
 
 
 def without_paths(tokenizer: dict[str, Any]) -> dict[str, Any]:
     """The fields of a tokenizer's spec without where files lie, which determines nothing: their hashes do."""
-    return tokenizer | {name: "given" for name in _PATHS if tokenizer.get(name) and tokenizer[name] != "morfessor"}
+    return tokenizer | {name: "given" for name in PATHS if tokenizer.get(name) and tokenizer[name] != "morfessor"}
 
 
 def without_secrets(override: str) -> str:
@@ -336,7 +336,7 @@ def _explain(error: dict[str, Any], root: dict[str, Any], places: list[int]) -> 
         loc = (loc[0], places[loc[1]], *(key for key in loc[3:] if key != "float"))  # without what was tried
     path = _path(loc)
     found = _Hidden(error["input"]) if _may_be_secret(loc) else error["input"]
-    if not loc:
+    if not loc and kind != "value_error":
         return f"the spec is no valid JSON: {error['msg']}"
     if kind == "unexpected_keyword_argument":
         names = [f.name for f in dataclasses.fields(owner)] if owner else []

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.jobs.plan import model_file
+from pipeline.errors import DataError
+from pipeline.jobs.plan import Plan, model_file
 from pipeline.jobs.tasks import Job
 from pipeline.jobs.yardstick import Yardstick, read_yardstick
 from pipeline.stages.evaluate import cut, token_text
@@ -34,7 +35,7 @@ AnyTokenizer = OwnTokenizer | ForeignTokenizer
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def describe_morphology(job: Job, id_counts: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
+def describe_morphology(job: Job, plan: Plan, id_counts: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
     """As report.json has it: a warning, and figures for each tokenizer; empty if the spec does not ask for them.
 
     ``id_counts``: by tokenizer, how often each id occurs in the held-out text.
@@ -43,6 +44,8 @@ def describe_morphology(job: Job, id_counts: Mapping[str, NDArray[np.int64]]) ->
     if spec is None:
         return {}
     yardstick = read_yardstick(spec)
+    if yardstick.sha256 != plan.yardstick:
+        raise DataError("what evaluate.morphology reads has changed since the plan was made; put the old files back")
     return {
         "warning": WARNING,
         "gold_words": len(yardstick.gold),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterable
 from importlib import resources
 
 from pipeline import storage
-from pipeline.errors import ArtifactError, SpecError
+from pipeline.errors import ArtifactError, SpecError, StorageError
 from pipeline.jobs.lexicon import BUILT_IN, read_lexicon
 from pipeline.jobs.tasks import Job
 from pipeline.language import TABLES, Language, parse_language
@@ -37,15 +38,27 @@ def pack_of(tokenizer: AnySpec) -> bytes | None:
         A table is missing or not as it should be; names file and line.
     """
     if isinstance(tokenizer, BpeSpec):
-        needs = tokenizer.morphemes is not None and tokenizer.morphemes != MORFESSOR
-        return _language_pack(str(tokenizer.morphemes), None) if needs else None
-    if not isinstance(tokenizer, MorphSpec) or tokenizer.language is None:
+        if tokenizer.morphemes is None:
+            return None
+        if tokenizer.morphemes == MORFESSOR:
+            _check_morfessor("morphemes")
+            return None
+        return _language_pack(tokenizer.morphemes, None, "morphemes")
+    if not isinstance(tokenizer, MorphSpec):
+        return None
+    if tokenizer.language is None:
+        _check_morfessor("segmenter")
         return None
     if tokenizer.compat != "none":
         return _dictionaries(tokenizer)
-    pack = _language_pack(tokenizer.language, tokenizer.roots)
+    pack = _language_pack(tokenizer.language, tokenizer.roots, "language")
     _check_room(tokenizer, len(json.loads(pack)["affixes"]))
     return pack
+
+
+def _check_morfessor(field: str) -> None:
+    if importlib.util.find_spec(MORFESSOR) is None:
+        raise SpecError(f"{field} is {MORFESSOR!r}, and that package is not installed: pip install 'tokenmill[morfessor]'")
 
 
 def _check_room(tokenizer: MorphSpec, num_affixes: int) -> None:
@@ -67,9 +80,9 @@ def _places(language: str, roots: str | None) -> dict[str, str]:
     return {name: storage.join(folder, name) for name in TABLES} | ({"roots.tsv": roots} if roots else {})
 
 
-def _language_pack(language: str, roots: str | None) -> bytes:
+def _language_pack(language: str, roots: str | None, field: str) -> bytes:
     places = _places(language, roots)
-    return _compile(tuple(_read_tables(language, roots).items()), tuple(places.items()))
+    return _compile(tuple(_read_tables(language, roots, field).items()), tuple(places.items()))
 
 
 @functools.lru_cache(maxsize=8)
@@ -86,17 +99,17 @@ def read_language(language: str, roots: str | None = None) -> Language:
     SpecError
         There is no such language, or a table is not as it should be.
     """
-    return parse_language(_read_tables(language, roots), _places(language, roots))
+    return parse_language(_read_tables(language, roots, "language"), _places(language, roots))
 
 
-def _read_tables(language: str, roots: str | None) -> dict[str, bytes]:
+def _read_tables(language: str, roots: str | None, field: str) -> dict[str, bytes]:
     places = _places(language, roots)
     if language not in BUILT_IN:
         found = [name for name in TABLES if storage.exists(places[name])]
         if not found:
+            names = (*BUILT_IN, MORFESSOR) if field == "morphemes" else BUILT_IN
             raise SpecError(
-                f"language is {language!r}, which is no folder with {', '.join(TABLES)}, and of those that are built in "
-                f"{nearest(language, BUILT_IN)}"
+                f"{field} is {language!r}, which is no folder with {', '.join(TABLES)}; {nearest(language, names)}"
             )
     files = {}
     for name, place in places.items():
@@ -114,7 +127,7 @@ def _built_in_table(language: str, name: str) -> bytes:
 def _given_table(place: str) -> bytes:
     try:
         return storage.read_bytes(storage.absolute(place))
-    except ArtifactError as error:
+    except (ArtifactError, StorageError) as error:
         raise SpecError(f"{place}: the table cannot be read: {error}") from None
 
 

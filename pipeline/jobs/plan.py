@@ -67,8 +67,8 @@ class CountingPass:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``conditional``: whether the output's store
-    can create a file only if it is absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``yardstick``: of what morphology is measured
+    by; ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -77,6 +77,7 @@ class Plan:
     compare: list[str]
     bases: dict[str, str]
     packs: dict[str, str]
+    yardstick: str | None
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
@@ -148,8 +149,8 @@ def make_plan(spec: JobSpec) -> Plan:
     )
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
     compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
-    if spec.evaluate.morphology is not None:
-        read_yardstick(spec.evaluate.morphology)  # what is wrong with it is said now, not after the training
+    morphology = spec.evaluate.morphology
+    yardstick = read_yardstick(morphology).sha256 if morphology is not None else None
     bases = _hash_bases(spec)
     packs = {name: hashlib.sha256(content).hexdigest() for name, content in _packs_of(spec).items()}
     identity = {
@@ -158,6 +159,7 @@ def make_plan(spec: JobSpec) -> Plan:
         "compare": compare,
         **({"bases": bases} if bases else {}),
         **({"packs": packs} if packs else {}),
+        **({"yardstick": yardstick} if yardstick else {}),
         "revision": REVISION,
         "version": __version__,
     }
@@ -168,6 +170,7 @@ def make_plan(spec: JobSpec) -> Plan:
         compare=compare,
         bases=bases,
         packs=packs,
+        yardstick=yardstick,
         read_options=options,
         shards=shards,
         passes=tuple({counting.name: counting for t in spec.tokenizers for counting in passes_of(t)}.values()),
@@ -267,6 +270,7 @@ def read_plan(output: str) -> Plan:
             compare=root["compare"],
             bases=root["bases"],
             packs=root["packs"],
+            yardstick=root["yardstick"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
@@ -455,6 +459,11 @@ def _difference(stored: Plan, wanted: Plan) -> str:
         return "a tokenizer in evaluate.compare has changed since the plan was made"
     if stored.bases != wanted.bases:
         return "a tokenizer that is the base of another has changed since the plan was made"
+    for name in sorted(stored.packs.keys() | wanted.packs.keys()):
+        if stored.packs.get(name) != wanted.packs.get(name):
+            return f"the tables of tokenizer {name!r} have changed since the plan was made"
+    if stored.yardstick != wanted.yardstick:
+        return "what evaluate.morphology reads has changed since the plan was made"
     return "it was made by another version of tokenmill"
 
 

@@ -45,7 +45,7 @@ def make_report(
         "tokenizers": {name: dict(r.report) for name, r in receipts["train"].items()},
         "evaluation": evaluation,
         "superwords": superwords,
-        "morphology": describe_morphology(job, {name: rows[ALL] for name, rows in shown.items()}),
+        "morphology": describe_morphology(job, plan, {name: rows[ALL] for name, rows in shown.items()}),
         "execution": {
             **execution,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

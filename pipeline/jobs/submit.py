@@ -34,6 +34,9 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 import pipeline
 from pipeline import storage
 from pipeline.errors import SpecError, TaskFailed
+from pipeline.jobs.lexicon import BUILT_IN
+from pipeline.jobs.load import PATHS
+from pipeline.jobs.packs import MORFESSOR
 from pipeline.jobs.ray_runner import ONE_THREAD
 from pipeline.spec import JobSpec
 
@@ -222,12 +225,25 @@ def _check_paths(spec: JobSpec) -> None:
     paths = [("output", spec.output)]
     paths += [(f"sources[{i}].uris[{j}]", uri) for i, s in enumerate(spec.sources) for j, uri in enumerate(s.uris)]
     paths += [(f"evaluate.compare[{i}]", uri) for i, uri in enumerate(spec.evaluate.compare)]
+    paths += _language_paths(spec)
     for field, value in paths:
         if "://" not in value and not value.startswith("/"):
             raise SpecError(
                 f"{field} is {value!r}, which means something else on the cluster; a URI (s3://bucket/prefix) is needed, or "
                 "the absolute path of a file system that all nodes share"
             )
+
+
+def _language_paths(spec: JobSpec) -> list[tuple[str, str]]:
+    """Paths of tokenizers that others start from, of languages, and of what morphology is measured by."""
+    found: list[tuple[str, str | None]] = []
+    for i, tokenizer in enumerate(spec.tokenizers):
+        found += [(f"tokenizers[{i}].{name}", getattr(tokenizer, name, None)) for name in PATHS]
+    if (morphology := spec.evaluate.morphology) is not None:
+        fields = {"language": morphology.language, "roots": morphology.roots, "gold": morphology.gold}
+        found += [(f"evaluate.morphology.{name}", value) for name, value in fields.items()]
+        found += [(f"evaluate.morphology.words[{i}]", uri) for i, uri in enumerate(morphology.words)]
+    return [(field, value) for field, value in found if value and value not in (*BUILT_IN, MORFESSOR)]
 
 
 def _connect(address: str) -> JobSubmissionClient:

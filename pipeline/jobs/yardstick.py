@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.errors import ArtifactError, SpecError
+from pipeline.errors import ArtifactError, SpecError, StorageError
 from pipeline.jobs.packs import read_language
 from pipeline.kernels.morph import LITERAL
 from pipeline.language import Language
@@ -46,6 +48,12 @@ class Yardstick:
     texts: Texts | None
     gold: tuple[tuple[str, tuple[str, ...]], ...]
 
+    @property
+    def sha256(self) -> str:
+        """Of all that it measures by."""
+        known = (sorted(self.texts.known), self.texts.analyzer.morphology.to_json()) if self.texts else None
+        return hashlib.sha256(json.dumps([known, self.gold]).encode()).hexdigest()
+
 
 def read_yardstick(spec: MorphologySpec) -> Yardstick:
     """The language, word lists and gold segmentations that a spec names.
@@ -61,7 +69,10 @@ def read_yardstick(spec: MorphologySpec) -> Yardstick:
     gold = _read_gold(spec.gold) if spec.gold else ()
     if spec.language is None:
         return Yardstick(None, gold)
-    language = read_language(spec.language, spec.roots)
+    try:
+        language = read_language(spec.language, spec.roots)
+    except SpecError as error:
+        raise SpecError(f"evaluate.morphology: {error}") from None
     words = frozenset(language.lower(line) for uri in spec.words for _, line in _lines(uri))
     pure = _pure_texts(language)
     analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=()))
@@ -80,13 +91,13 @@ def _lines(uri: str) -> list[tuple[str, str]]:
     """Lines of a text file, with their place."""
     try:
         content = storage.read_bytes(storage.absolute(uri))
-    except ArtifactError as error:
+    except (ArtifactError, StorageError) as error:
         raise SpecError(f"evaluate.morphology: {uri} cannot be read: {error}") from None
     found = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         place = f"{uri}, line {number}"
         try:
-            text = line.decode().strip("\r\n")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
         except UnicodeDecodeError as error:
             raise SpecError(f"{place}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
         if text.strip() and not text.startswith("#"):

@@ -7,6 +7,7 @@ and Kurimo (2013), "Morfessor 2.0: Python Implementation and Extensions for Morf
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 
 import numpy as np
@@ -26,6 +27,8 @@ MOST_AFFIXES = 512
 
 _STEM, _SUFFIX = "stem", "suffix"
 
+_LOCK = threading.Lock()
+
 
 def learn_language(words: Rows, counts: NDArray[np.int64]) -> Language:
     """Learn morphemes from distinct words; the same words give the same language.
@@ -38,20 +41,20 @@ def learn_language(words: Rows, counts: NDArray[np.int64]) -> Language:
     Of ``walking``, ``walked``, ``talking``, ``talked``, ``jumping`` and ``jumped`` it may learn the roots ``walk``, ``talk``
     and ``jump``, and the affixes ``ing`` and ``ed``.
     """
+    import morfessor.baseline
     import morfessor.utils
-    from morfessor import BaselineModel
 
     morfessor.utils.show_progress_bar = False
     occurrences = _plain_words(words, counts)
     frequent = sorted(occurrences, key=lambda word: (-occurrences[word], word))[:MOST_WORDS]
-    model = BaselineModel()
-    state = random.getstate()
-    random.seed(0)  # Morfessor takes the words in a random order
-    try:
-        model.load_data([(1, word) for word in frequent])
-        model.train_batch()
-    finally:
-        random.setstate(state)
+    model = morfessor.baseline.BaselineModel()
+    with _LOCK:  # Morfessor takes the words in a random order, of a generator that it has in common with all of the process
+        shared, morfessor.baseline.random = morfessor.baseline.random, random.Random(0)
+        try:
+            model.load_data([(1, word) for word in frequent])
+            model.train_batch()
+        finally:
+            morfessor.baseline.random = shared
     roots: Counter[str] = Counter()
     affixes: Counter[str] = Counter()
     for word in frequent:

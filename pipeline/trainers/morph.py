@@ -43,6 +43,9 @@ ROUNDS = 2
 _MARKER_COST, _AFFIX_COST, _ROOT_COST, _BYTE_COST = 3 * BIT, 6 * BIT, 14 * BIT, 6 * BIT
 """Before anything is counted."""
 
+_MOST_BYTES = 2.0**61
+"""Of all words together, each as often as it occurs: so sums of ids stay exact."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MorphOptions:
@@ -87,7 +90,7 @@ def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenize
     Raises
     ------
     DataError
-        There is no room for the affixes.
+        There is no room for the affixes, or the counts are too large.
 
     Examples
     --------
@@ -96,6 +99,8 @@ def train_morph(words: Rows, counts: NDArray[np.int64], tokenizer: MorphTokenize
     """
     least = int(tokenizer.tables_starts[ROOT]) + NUM_BYTES
     room = options.vocab_size - least
+    if float((counts.astype(np.float64) * np.diff(words.offsets)).sum()) > _MOST_BYTES:
+        raise DataError("the words' weighted bytes exceed 64 bits; use smaller weights or fewer decimals")
     if room < 0:
         raise DataError(f"vocab_size is {options.vocab_size}; special tokens, markers, affixes and bytes alone are {least}")
     full = untrained(tokenizer)

@@ -80,7 +80,7 @@ def test_packs_name_the_tokenizers_of_a_sweep() -> None:
     del root["tokenizers"][1]["transition"]
     root["tokenizers"][1]["transitions"] = [0.5, 0.9]
     assert parse_spec({**root, "pack": {"tokenizers": ["super-t90"]}}).pack is not None
-    with pytest.raises(SpecError, match=r"pack.tokenizers names 'super'; did you mean"):
+    with pytest.raises(SpecError, match=r"^pack\.tokenizers names 'super'; did you mean"):
         parse_spec({**root, "pack": {"tokenizers": ["super"]}})
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from pipeline.errors import SpecError
 from pipeline.jobs import lexicon
+from pipeline.jobs.cli import main
 from pipeline.jobs.load import parse_spec
-from pipeline.jobs.plan import make_plan
+from pipeline.jobs.plan import make_plan, settle_plan
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.morph import MorphTokenizer
@@ -310,7 +311,12 @@ def test_bad_tables_name_file_and_line(case: str, corpus: Path, tmp_path: Path) 
         ({"segmentation": "viterb"}, r"segmentation is 'viterb'; did you mean 'viterbi'\?"),
         ({"roots": "nowhere.tsv"}, r"tokenizers\[0\]: nowhere.tsv: the table cannot be read"),
         ({"compat": "turkish-tokenizer-0.2", "roots": "x"}, r"compat is 'turkish-tokenizer-0.2', which goes with language"),
-        ({"kind": "bpe", "morphemes": "xx"}, r"tokenizers\[0\]: language is 'xx'"),
+        ({"kind": "bpe", "morphemes": "xx"}, r"tokenizers\[0\]: morphemes is 'xx', .*; allowed: morfessor, tr"),
+        (
+            {"kind": "bpe", "morphemes": "morfesor"},
+            r"tokenizers\[0\]: morphemes is 'morfesor', .* did you mean 'morfessor'\?",
+        ),
+        ({"roots": "/"}, r"tokenizers\[0\]: /: the table cannot be read"),
         ({"kind": "bpe", "morphemes": ""}, r"tokenizers\[0\]\.morphemes is empty"),
     ],
 )
@@ -324,6 +330,8 @@ def test_bad_specs(tokenizer: dict[str, Any], message: str, corpus: Path, tmp_pa
     [
         ({}, r"evaluate\.morphology\.language and gold are both missing"),
         ({"gold": "nowhere.tsv"}, r"evaluate\.morphology: nowhere.tsv cannot be read"),
+        ({"gold": "/"}, r"evaluate\.morphology: / cannot be read"),
+        ({"language": "xx"}, r"evaluate\.morphology: language is 'xx', which is no folder"),
         ({"gold": "{}/bad.tsv"}, r"bad.tsv, line 2: .*a word, a tab and the word cut by blanks"),
         ({"gold": "{}/bad.tsv", "words": ["x"]}, r"roots and words are given without language"),
         ({"langauge": "tr"}, r"evaluate\.morphology\.langauge is not a field of the spec; did you mean 'language'"),
@@ -366,3 +374,53 @@ def test_the_verb_lexicon(tokenmill: Callable[..., Any], tmp_path: Path) -> None
     assert facts["roots"] > 40_000
     assert sum(not line.startswith("#") for line in (tmp_path / "roots.tsv").read_text().splitlines()) == facts["roots"] + 1
     assert "allowed: tr" in tokenmill("lexicon", "xx").stderr
+    refused = tokenmill("lexicon", "tr", "--to", tmp_path)
+    assert (refused.returncode, refused.stderr) == (
+        1, f"error: --to is '{tmp_path}', which is no file; name a file, which may be there already or not\n",
+    )  # fmt: skip
+
+
+def test_roots_that_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(lexicon.CACHE_VARIABLE, str(tmp_path / "file/cache"))
+    assert main(["lexicon", "tr"]) == 0
+    assert capsys.readouterr().out.endswith("tr-roots.tsv cannot be written, so they are made anew each time\n")
+
+
+# --- what has changed since the plan ----------------------------------------------------------------------------------
+
+
+def test_what_a_plan_was_made_of_is_named_when_it_has_changed(corpus: Path, tmp_path: Path) -> None:
+    write_language(tmp_path / "language")
+    write_language(tmp_path / "yardstick")
+    gold = tmp_path / "gold.tsv"
+    gold.write_bytes(b"\xef\xbb\xbfevler\tev ler\n")  # as some editors begin a file
+    measured = {"gold": str(gold), "language": str(tmp_path / "yardstick")}
+    fields = spec(corpus, tmp_path / "out", {}, evaluate={"morphology": measured})
+    settle_plan(parse_spec(fields))
+    settle_plan(parse_spec(fields))
+    gold.write_text("evler\tevl er\n")
+    with pytest.raises(SpecError, match=r"another job: what evaluate\.morphology reads has changed since the plan was made"):
+        settle_plan(parse_spec(fields))
+    gold.write_text("evler\tev ler\n")
+    settle_plan(parse_spec(fields))
+    with (tmp_path / "yardstick/roots.tsv").open("a") as file:
+        file.write("zzz\tnoun\t-\n")
+    with pytest.raises(SpecError, match=r"what evaluate\.morphology reads has changed"):
+        settle_plan(parse_spec(fields))
+    with (tmp_path / "language/roots.tsv").open("a") as file:
+        file.write("zzz\tnoun\t-\n")
+    with pytest.raises(SpecError, match=r"the tables of tokenizer 't0' have changed since the plan was made"):
+        settle_plan(parse_spec(fields))
+
+
+def test_without_morfessor(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for tokenizer in ({"kind": "bpe", "morphemes": "morfessor"}, {"segmenter": "morfessor", "language": None}):
+        fields = spec(corpus, tmp_path / "out", tokenizer)
+        with pytest.raises(
+            SpecError, match=r"tokenizers\[0\]: (morphemes|segmenter) is 'morfessor', .* pip install 'tokenmill"
+        ):
+            make_plan(parse_spec(fields))

@@ -147,7 +147,7 @@ def test_the_package_and_the_spec_are_sent_and_nothing_else(spec, tmp_path, monk
     sent = {path.relative_to(tmp_path / "sent" / "pipeline") for path in (tmp_path / "sent/pipeline").rglob("*")}
     here = Path(pipeline.__file__).parent
     assert sent == {path.relative_to(here) for path in here.rglob("*") if "__pycache__" not in path.parts}
-    assert {path.suffix for path in sent} <= {"", ".py", ".typed", ".txt", ".html", ".md"}
+    assert {path.suffix for path in sent} <= {"", ".py", ".typed", ".txt", ".tsv", ".html", ".md"}
     assert sum(path.stat().st_size for path in (tmp_path / "sent").rglob("*")) < 2 << 20
 
     monkeypatch.delenv("CORPUS_OF_THE_TEST")
@@ -175,6 +175,19 @@ def test_a_run_keeps_its_id(spec):
         ("output=~/out", "output is '~/out', which means"),
         ("sources.1.uris=[s3://b/*.jsonl, data/*.jsonl]", "sources[1].uris[1] is 'data/*.jsonl', which means"),
         ("evaluate.compare=[./tokenizer.json]", "evaluate.compare[0] is './tokenizer.json', which means"),
+        (
+            "tokenizers.1={name: m, kind: morph, vocab_size: 999, language: ./fi}",
+            "tokenizers[1].language is './fi', which means",
+        ),
+        (
+            "tokenizers.1={name: m, kind: morph, vocab_size: 999, language: tr, roots: r.tsv}",
+            "tokenizers[1].roots is 'r.tsv'",
+        ),
+        ("tokenizers.1={name: m, vocab_size: 999, morphemes: fi}", "tokenizers[1].morphemes is 'fi', which means"),
+        ("tokenizers.1={name: m, kind: superbpe, vocab_size: 999, base: t.json}", "tokenizers[1].base is 't.json', which m"),
+        ("evaluate.morphology={language: tr, words: [/a, b.txt]}", "evaluate.morphology.words[1] is 'b.txt', which means"),
+        ("evaluate.morphology={language: fi}", "evaluate.morphology.language is 'fi', which means"),
+        ("evaluate.morphology={gold: g.tsv}", "evaluate.morphology.gold is 'g.tsv', which means"),
         ("tokenizers.0.vocab_size=5", "tokenizers[0].vocab_size is 5;"),
     ],
 )
