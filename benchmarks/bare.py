@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from pipeline.arrow import batches_by_group, list_array, list_rows, rows_of
 from pipeline.jobs import warm
-from pipeline.jobs.plan import counting_pass, make_plan
+from pipeline.jobs.passes import counting_pass
+from pipeline.jobs.plan import make_plan
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import WORD_COUNTS, token_rows
 from pipeline.spec import JobSpec

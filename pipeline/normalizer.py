@@ -18,6 +18,12 @@ _CLASSES = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD", "nfkd": "NFKD", "lowerca
 
 NORMALIZERS = ("none", *_CLASSES)
 
+UNCASED = {
+    "none": "lowercase", "lowercase": "lowercase", "nfc": "nfc_lowercase", "nfc_lowercase": "nfc_lowercase",
+    "nfkc": "nfkc_lowercase", "nfkc_lowercase": "nfkc_lowercase",
+}  # fmt: skip
+"""The same normalizer, and no capitals."""
+
 PIECE_CHARS = 1 << 20
 """Longer texts are normalized in pieces: the normalizers keep about 16 bytes of alignment for each byte."""
 

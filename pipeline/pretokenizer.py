@@ -171,6 +171,11 @@ class Pretokenizer:
             raise SpecError(f"pretokenizer.regex is {regex!r}, which the regex engine refuses: {error}") from error
         return Pretokenizer(((DIGITS[digits],) if digits else ()) + (regex,))
 
+    @staticmethod
+    def kmers(length: int) -> Pretokenizer:
+        """Words of ``length`` characters, one after the other from the start of a document; the last may be shorter."""
+        return Pretokenizer((rf"[\s\S]{{1,{length}}}",))
+
     @property
     def messages(self) -> list[str]:
         """For each regex that cannot be compiled: which construct is to blame."""

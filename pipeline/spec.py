@@ -14,8 +14,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from pipeline.kernels.ranks import MOST_IDS
-from pipeline.normalizer import NORMALIZERS
+from pipeline.normalizer import NORMALIZERS, UNCASED
 from pipeline.pretokenizer import LINES, PARAGRAPHS, PRESETS, RECIPES, Pretokenizer
+from pipeline.terms import PACKS
 
 Errors = Literal["stop", "replace", "skip"]
 
@@ -27,8 +28,17 @@ ROOT_SHARE = 0.96
 
 _MOST_COUNT = 10**12
 _MOST_CHUNK_CHARS = 1 << 20
+_MOST_CHARS = 100
+_MOST_KMER = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def padded_size(size: int, pad_to: str | int | None) -> int:
+    """A vocabulary's size, padded: to the next power of two, or multiple of a number."""
+    if pad_to == "power_of_two":
+        return 1 << (size - 1).bit_length()
+    return size if pad_to is None else -(-size // int(pad_to)) * int(pad_to)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -47,6 +57,12 @@ def _check_distinct(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{what} {name!r} is used {names.count(name)} times; names must differ")
+
+
+def _check_weight(what: str, weight: float, least: str) -> None:
+    is_right = weight > 0 if least == "above 0" else weight >= 0
+    if not (is_right and weight <= 1_000_000) or Fraction(str(weight)).denominator > 1_000_000:
+        raise ValueError(f"{what} is {weight}; a number {least} with at most 6 decimals, up to 1000000, is allowed")
 
 
 def _check_seed(seed: int) -> None:
@@ -72,8 +88,7 @@ class SourceSpec:
         _check_name("name", self.name)
         if not self.uris:
             raise ValueError("uris is empty; at least one path or glob is needed")
-        if not 0 < self.weight <= 1_000_000 or Fraction(str(self.weight)).denominator > 1_000_000:
-            raise ValueError(f"weight is {self.weight}; a number above 0 with at most 6 decimals is allowed")
+        _check_weight("weight", self.weight, "above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +151,17 @@ class TokenizerSpec:
     max_token_length: int | None = None  # as in `tokenizers`: merges of merges stay *below* it, in bytes
     initial_alphabet: Literal["bytes", "seen"] = "bytes"  # all 256 bytes, or those in the corpus
     special_tokens: tuple[str, ...] = ()
+    sources: tuple[str, ...] | None = None  # those to train on; default: all
+    weights: dict[str, float] = field(default_factory=dict)  # of sources, in place of their own; 0: not trained on
 
     def __post_init__(self) -> None:
         _check_name("name", self.name)
+        for source, weight in self.weights.items():
+            _check_weight(f"weights.{source}", weight, "from 0 on")
+        if self.sources is not None:
+            if not self.sources:
+                raise ValueError("sources is empty; name at least one, or leave it out to train on all")
+            _check_distinct("sources: the name", list(self.sources))
         if self.normalizer not in NORMALIZERS:
             raise ValueError(f"normalizer is {self.normalizer!r}; {nearest(self.normalizer, NORMALIZERS)}")
         for token in self.special_tokens:
@@ -168,6 +191,16 @@ class TokenizerSpec:
         """The file of the tokenizer's directory that is the model."""
         return "tokenizer.json"
 
+    @property
+    def text_normalizer(self) -> str:
+        """What is done to text first: the name of a normalizer."""
+        return self.normalizer
+
+    @property
+    def most_chars(self) -> int:
+        """Characters in a token; 0: any number."""
+        return 0
+
     def make_pretokenizer(self) -> Pretokenizer:
         """How the tokenizer cuts text; SpecError if ``tokenizers`` refuses a regex."""
         raise NotImplementedError
@@ -178,25 +211,169 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BpeSpec(TokenizerSpec):
-    """A plain BPE tokenizer to train."""
+class WordBpeSpec(TokenizerSpec):
+    """What kinds have in common that merge inside words."""
 
-    kind: Literal["bpe"] = "bpe"
     pretokenizer: PretokenizerSpec = field(default_factory=lambda: PretokenizerSpec(preset="gpt4o"))
     digits: Literal["l2r", "r2l", "single"] | None = None  # in place of the preset's own rule
     encoder: Literal["merge", "greedy", "fewest"] = "merge"  # by the merges | longest token first | fewest tokens
-    morphemes: str | None = None  # merge inside these only: a language (tr, or the folder of one), or morfessor
 
     def __post_init__(self) -> None:
         TokenizerSpec.__post_init__(self)
-        if self.morphemes == "":
-            raise ValueError("morphemes is empty; a language, the folder of one, or morfessor is needed")
         if self.digits and self.pretokenizer.digits:
             raise ValueError("digits is given twice, beside the pretokenizer and inside it")
 
     def make_pretokenizer(self) -> Pretokenizer:
         """As ``TokenizerSpec``."""
         return self.pretokenizer.make(self.digits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BpeSpec(WordBpeSpec):
+    """A plain BPE tokenizer to train."""
+
+    kind: Literal["bpe"] = "bpe"
+    morphemes: str | None = None  # merge inside these only: a language (tr, or the folder of one), or morfessor
+
+    def __post_init__(self) -> None:
+        WordBpeSpec.__post_init__(self)
+        if self.morphemes == "":
+            raise ValueError("morphemes is empty; a language, the folder of one, or morfessor is needed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CharSpec(WordBpeSpec):
+    """BPE whose tokens have a few characters at most, so that an error in the text changes few of them.
+
+    The character tokenizers of KL3M: Bommarito, Katz and Bommarito (2025), arXiv 2503.17247, section 3.
+    """
+
+    kind: Literal["char"] = "char"
+    max_chars: int = 3  # in a token, a blank before it included
+
+    def __post_init__(self) -> None:
+        WordBpeSpec.__post_init__(self)
+        if not 1 <= self.max_chars <= _MOST_CHARS:
+            raise ValueError(f"max_chars is {self.max_chars}; 1 to {_MOST_CHARS} is allowed")
+
+    @property
+    def most_chars(self) -> int:
+        """As ``TokenizerSpec``."""
+        return self.max_chars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSpec(WordBpeSpec):
+    """BPE for a domain: its terms are tokens for certain, or count for more in training.
+
+    The recipe of KL3M: Bommarito, Katz and Bommarito (2025), arXiv 2503.17247, section 3.
+    """
+
+    kind: Literal["domain"] = "domain"
+    packs: tuple[str, ...] = ()  # of terms: those of ``terms.PACKS``
+    terms: str | tuple[str, ...] | None = None  # a file with one term a line, or the terms themselves
+    use_terms: Literal["reserve", "count"] = "reserve"  # each is a token, cut out of the text | each is counted as words
+    term_weight: float = 1.0  # count: how often each term is counted
+    case: Literal["cased", "uncased"] = "cased"
+    pad_to: Literal["power_of_two"] | int | None = None  # the vocabulary, with reserved special tokens
+
+    def __post_init__(self) -> None:
+        WordBpeSpec.__post_init__(self)
+        for name in self.packs:
+            if name not in PACKS:
+                raise ValueError(f"packs holds {name!r}; {nearest(name, PACKS)}")
+        _check_distinct("packs: the name", list(self.packs))
+        if not self.terms and self.terms is not None:
+            raise ValueError("terms is empty; a file, or a list of terms, is needed, or leave it out")
+        _check_weight("term_weight", self.term_weight, "above 0")
+        if isinstance(self.pad_to, int) and not 1 <= self.pad_to <= MOST_IDS:
+            raise ValueError(f"pad_to is {self.pad_to}; 1 to {MOST_IDS}, or power_of_two, is allowed")
+        if (size := padded_size(self.vocab_size, self.pad_to)) > MOST_IDS:
+            raise ValueError(
+                f"pad_to is {self.pad_to}, and vocab_size {self.vocab_size}: that is {size} ids; at most {MOST_IDS} are possible"
+            )
+        if self.case == "uncased" and self.normalizer not in UNCASED:
+            raise ValueError(
+                f"case is 'uncased', and normalizer {self.normalizer!r}, which does not go with it; "
+                f"allowed: {', '.join(UNCASED)}"
+            )
+
+    @property
+    def text_normalizer(self) -> str:
+        """As ``TokenizerSpec``."""
+        return UNCASED[self.normalizer] if self.case == "uncased" else self.normalizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnaSpec(TokenizerSpec):
+    """BPE over sequences of letters that have no words: on whole documents, or inside k-mers.
+
+    As DNABERT-2: Zhou et al. (2023), arXiv 2306.15006, section 3.1.
+    """
+
+    kind: Literal["dna"] = "dna"
+    vocab_size: int = 4096
+    kmer: int | None = None  # letters of a word; default: a document is one word
+    encoder: Literal["merge", "greedy", "fewest"] = "merge"  # as ``WordBpeSpec``
+
+    def __post_init__(self) -> None:
+        TokenizerSpec.__post_init__(self)
+        if self.kmer is not None and not 1 <= self.kmer <= _MOST_KMER:
+            raise ValueError(f"kmer is {self.kmer}; 1 to {_MOST_KMER} is allowed")
+
+    def make_pretokenizer(self) -> Pretokenizer:
+        """As ``TokenizerSpec``."""
+        return Pretokenizer(()) if self.kmer is None else Pretokenizer.kmers(self.kmer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendSpec(TokenizerSpec):
+    """A tokenizer that goes on where another ends: its ids and merges as they are, and more of them behind.
+
+    Normalizer, pretokenizer, alphabet and special tokens are those of ``base``. Cabrita: Larcher et al. (2023), arXiv
+    2308.11878, extends a vocabulary so, by another trainer.
+    """
+
+    kind: Literal["extend"] = "extend"
+    base: str  # a byte-level tokenizer.json, or a folder with one
+    allow_smaller: bool = False  # whether the vocabulary may end up below vocab_size, for want of merges
+
+    def __post_init__(self) -> None:
+        TokenizerSpec.__post_init__(self)
+        if not self.base:
+            raise ValueError("base is empty; a tokenizer.json, or a folder with one, is needed")
+        if self.normalizer != "none" or self.initial_alphabet != "bytes":
+            raise ValueError("normalizer and initial_alphabet are those of the base; leave them out")
+
+    @property
+    def encoder(self) -> Literal["merge"]:
+        """As ``WordBpeSpec.encoder``."""
+        return "merge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Tokenizers of this job over one id space; each document is encoded by the one that serves it best.
+
+    K-Tokeniser: Ji et al. (2024), arXiv 2406.14312.
+    """
+
+    name: str
+    kind: Literal["pool"] = "pool"
+    encoder: Literal["pool"] = "pool"
+    members: tuple[str, ...]
+    selector: Literal["fewest", "bits"] = "fewest"  # tokens | bits, each token by its share in what the member trained on
+
+    def __post_init__(self) -> None:
+        _check_name("name", self.name)
+        if len(self.members) < 2:
+            raise ValueError(f"members has {len(self.members)}; name two or more tokenizers of this job")
+        _check_distinct("members: the name", list(self.members))
+
+    @property
+    def model_file(self) -> str:
+        """As ``TokenizerSpec``."""
+        return "pool.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,7 +555,10 @@ class SuperBpeSpec(TokenizerSpec):
         return Pretokenizer((*lines, *self.make_pretokenizer().patterns))
 
 
-AnySpec = BpeSpec | SuperBpeSpec | MorphSpec
+TrainedSpec = BpeSpec | CharSpec | DomainSpec | DnaSpec | ExtendSpec | SuperBpeSpec | MorphSpec
+"""What is trained on the corpus."""
+
+AnySpec = TrainedSpec | PoolSpec
 """What may stand under ``tokenizers``."""
 
 
@@ -490,15 +670,64 @@ class JobSpec:
             raise ValueError("output is empty; a directory or URI is needed")
         _check_distinct("sources: the name", [source.name for source in self.sources])
         _check_distinct("tokenizers: the name", [tokenizer.name for tokenizer in self.tokenizers])
+        for index, tokenizer in enumerate(self.trained):
+            self._check_sources(f"tokenizers: {tokenizer.name!r}: ", index)
+        for pool in self.pools:
+            self._check_pool(pool)
         if self.pack is not None:
             self._check_pack(self.pack)
+
+    @property
+    def trained(self) -> tuple[TrainedSpec, ...]:
+        """The tokenizers that are trained on the corpus."""
+        return tuple(tokenizer for tokenizer in self.tokenizers if not isinstance(tokenizer, PoolSpec))
+
+    @property
+    def pools(self) -> tuple[PoolSpec, ...]:
+        """The tokenizers that are made of others."""
+        return tuple(tokenizer for tokenizer in self.tokenizers if isinstance(tokenizer, PoolSpec))
+
+    def weights_of(self, tokenizer: TrainedSpec) -> dict[str, float]:
+        """By source: how much it counts in the training of a tokenizer; 0: not at all."""
+        chosen = {source.name for source in self.sources} if tokenizer.sources is None else set(tokenizer.sources)
+        weights = {source.name: tokenizer.weights.get(source.name, source.weight) for source in self.sources}
+        return {name: weight if name in chosen else 0.0 for name, weight in weights.items()}
+
+    def special_tokens_of(self, tokenizer: AnySpec) -> tuple[str, ...]:
+        """Those of a tokenizer; of a pool, those of its members."""
+        if not isinstance(tokenizer, PoolSpec):
+            return tokenizer.special_tokens
+        return next(member.special_tokens for member in self.trained if member.name == tokenizer.members[0])
+
+    def _check_sources(self, where: str, index: int) -> None:
+        tokenizer = self.trained[index]
+        known = [source.name for source in self.sources]
+        for name in (*(tokenizer.sources or ()), *tokenizer.weights):
+            if name not in known:
+                raise ValueError(f"{where}sources or weights name {name!r}; {nearest(name, known)}")
+        weights = self.weights_of(tokenizer)
+        if not any(weights.values()):
+            raise ValueError(f"{where}the weights of its sources sum to zero ({weights}); nothing is left to train on")
+
+    def _check_pool(self, pool: PoolSpec) -> None:
+        by_name = {t.name: t for t in self.trained if not isinstance(t, MorphSpec | ExtendSpec)}
+        for name in pool.members:
+            if name not in by_name:
+                raise ValueError(f"tokenizers: {pool.name!r}: members names {name!r}; {nearest(name, by_name)}")
+        for field_name in ("text_normalizer", "special_tokens"):
+            values = [getattr(by_name[name], field_name) for name in pool.members]
+            if any(value != values[0] for value in values):
+                raise ValueError(
+                    f"tokenizers: {pool.name!r}: its members have different {field_name.replace('text_', '')}s ({values}); "
+                    "a pool needs the same of all"
+                )
 
     def _check_pack(self, pack: PackSpec) -> None:
         by_name = {tokenizer.name: tokenizer for tokenizer in self.tokenizers}
         for name in pack.tokenizers:
             if name not in by_name:
                 raise ValueError(f"pack.tokenizers names {name!r}; {nearest(name, by_name)}")
-            if pack.append is not None and pack.append not in by_name[name].special_tokens:
+            if pack.append is not None and pack.append not in self.special_tokens_of(by_name[name]):
                 raise ValueError(
                     f"pack.append is {pack.append!r}, which is not a special token of tokenizer {name!r}; "
                     "add it to that tokenizer's special_tokens"

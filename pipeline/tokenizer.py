@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import __version__
+from pipeline.added import AddedToken
 from pipeline.arrow import iter_slices, rows_of
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
 from pipeline.encoding import ENCODE_BYTES, Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
@@ -72,6 +73,7 @@ class Tokenizer(TokenizerBase):
     normalizer: str = "none"
     encoder: EncoderName = "merge"
     options: dict[str, Any] = field(default_factory=dict)
+    added_tokens: tuple[AddedToken, ...] = ()
 
     @property
     def vocab_size(self) -> int:

@@ -123,10 +123,18 @@ def train_bpe(
     return vocab, merges, merge_counts
 
 
-def is_vetoed(chars: str, max_words: int, forbidden: Sequence[str]) -> bool:
-    """Whether a token, in byte-level characters, has too many words or a forbidden text in it."""
+def num_chars(chars: str) -> int:
+    """Characters of text in a token, in byte-level characters: whole ones and parts."""
+    byte_of = {char: byte for byte, char in CHAR_OF_BYTE.items()}
+    begins = [not 0x80 <= byte_of.get(char, 0) < 0xC0 for char in chars]
+    return sum(begins) + (not begins[0])
+
+
+def is_vetoed(chars: str, max_words: int, forbidden: Sequence[str], max_chars: int = 0) -> bool:
+    """Whether a token, in byte-level characters, has too many words or characters or a forbidden text in it."""
     num_words = len([word for word in chars.split("Ġ") if word])
-    return 0 < max_words < num_words or any(text in chars for text in forbidden)
+    is_long = 0 < max_words < num_words or 0 < max_chars < num_chars(chars)
+    return is_long or any(text in chars for text in forbidden)
 
 
 def train_sequences(
@@ -138,6 +146,7 @@ def train_sequences(
     max_token_length: int | None = None,
     max_words: int = 0,
     forbidden: Sequence[str] = (),
+    max_chars: int = 0,
 ) -> tuple[dict[str, int], list[tuple[str, str]], list[int]]:
     """Merges of sequences of ids, counting every pair anew; ids of several characters are made by merges, earlier ones."""
     spellings = list(spellings)
@@ -147,7 +156,7 @@ def train_sequences(
 
     def is_allowed(pair: Pair) -> bool:
         chars = spellings[pair[0]] + spellings[pair[1]]
-        if is_vetoed(chars, max_words, forbidden):
+        if is_vetoed(chars, max_words, forbidden, max_chars):
             return False
         return max_token_length is None or not made & set(pair) or len(chars) < max_token_length
 

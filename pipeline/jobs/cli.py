@@ -20,7 +20,7 @@ from pipeline import __version__, storage
 from pipeline.byte_level import BYTE_OF_CHAR
 from pipeline.errors import PipelineError, SpecError
 from pipeline.jobs.progress import Progress, human_bytes
-from pipeline.spec import JobSpec
+from pipeline.spec import ExtendSpec, JobSpec
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -155,7 +155,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 def _messages(spec: JobSpec) -> list[str]:
     found = []
-    for tokenizer in spec.tokenizers:
+    for tokenizer in spec.trained:
+        if isinstance(tokenizer, ExtendSpec):  # cuts as its base does
+            continue
         cuts = [tokenizer.make_pretokenizer(), tokenizer.make_word_pretokenizer()]
         messages = dict.fromkeys(message for cut in cuts for message in cut.messages)
         found += [f"tokenizer {tokenizer.name}: {message}" for message in messages]
@@ -169,8 +171,6 @@ def _messages(spec: JobSpec) -> list[str]:
 
 
 def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
-    from pipeline.jobs.plan import passes_of
-
     sources = [
         {
             "source": source.name,
@@ -181,12 +181,17 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
         for index, (source, files) in enumerate(zip(spec.sources, plan.inputs, strict=True))
     ]
     passes = {
-        counting.name: [t.name for t in spec.tokenizers if counting.name in [p.name for p in passes_of(t)]]
+        counting.name: [name for name, passes in plan.trained_on.items() if counting.name in passes]
         for counting in plan.passes
     }
+    shared: dict[str, list[str]] = {}
+    for name, key in plan.subwords.items():
+        shared.setdefault(key, []).append(name)
+    shared = {key: names for key, names in shared.items() if len(names) > 1}
     packed = list(spec.pack.tokenizers) if spec.pack else []
     if args.json:
         facts = {"sources": sources, "shards": len(plan.shards), "counting_passes": passes, "packed": packed}
+        facts |= {"shared_trainings": shared}
         _print_json({"fingerprint": plan.fingerprint, **facts, "messages": _messages(spec)})
         return
     _say(f"{spec.name} -> {spec.output}  (fingerprint {plan.fingerprint[:12]})")
@@ -194,6 +199,8 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
         _say(f"  source {row['source']}: {row['files']} files, {human_bytes(row['bytes'])}, {row['shards']} shards")
     for counting, names in passes.items():
         _say(f"  one {'unit' if counting.startswith('units') else 'counting'} pass for: {', '.join(names)}")
+    for names in shared.values():
+        _say(f"  one training, of which each has a part, for: {', '.join(names)}")
     for name in packed:
         _say(f"  packed: {name}, sequences of {spec.pack.sequence_length if spec.pack else 0}")
     for message in _messages(spec):

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline import storage
-from pipeline.jobs.schedule import Receipts
+from pipeline.jobs.schedule import Receipts, tokenizer_receipts
 from pipeline.jobs.tasks import Job
 from pipeline.schema import id_type
 from pipeline.spec import PackSpec
@@ -25,7 +25,7 @@ def describe_data_set(
         (entry for r in receipts["pack"].values() for entry in r.outputs if entry["path"].startswith(folder + "/")),
         key=lambda entry: str(entry["path"]),
     )
-    trained = receipts["train"][name].report
+    trained = tokenizer_receipts(receipts)[name].report
     id_name = np.dtype(id_type(trained["vocab_size"])).name
     fingerprint = hashlib.sha256("".join(entry["sha256"] for entry in files).encode()).hexdigest()[:16]
     state: dict[str, Any] = {

@@ -25,14 +25,19 @@ from pipeline.errors import SpecError
 from pipeline.spec import (
     AnySpec,
     BpeSpec,
+    CharSpec,
+    DnaSpec,
+    DomainSpec,
     EvaluateSpec,
     ExecutionSpec,
+    ExtendSpec,
     FilterSpec,
     HoldoutSpec,
     JobSpec,
     MorphologySpec,
     MorphSpec,
     PackSpec,
+    PoolSpec,
     PretokenizerSpec,
     ShuffleSpec,
     SourceSpec,
@@ -41,13 +46,16 @@ from pipeline.spec import (
 )
 
 _CLASSES = (
-    BpeSpec, EvaluateSpec, ExecutionSpec, FilterSpec, HoldoutSpec, JobSpec, MorphSpec, MorphologySpec, PackSpec,
-    PretokenizerSpec, ShuffleSpec, SourceSpec, SuperBpeSpec,
+    BpeSpec, CharSpec, DnaSpec, DomainSpec, EvaluateSpec, ExecutionSpec, ExtendSpec, FilterSpec, HoldoutSpec, JobSpec,
+    MorphSpec, MorphologySpec, PackSpec, PoolSpec, PretokenizerSpec, ShuffleSpec, SourceSpec, SuperBpeSpec,
 )  # fmt: skip
 for _class in _CLASSES:
     setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
 
-_KINDS: dict[str, type[AnySpec]] = {"bpe": BpeSpec, "superbpe": SuperBpeSpec, "morph": MorphSpec}
+_KINDS: dict[str, type[AnySpec]] = {
+    "bpe": BpeSpec, "char": CharSpec, "domain": DomainSpec, "dna": DnaSpec, "extend": ExtendSpec, "superbpe": SuperBpeSpec,
+    "morph": MorphSpec, "pool": PoolSpec,
+}  # fmt: skip
 
 _BY_NAME = {kind.__name__: kind for kind in _KINDS.values()}
 
@@ -89,7 +97,7 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
     _expand_shorthands(root)
     root = _without_nulls(root)
     for index, item in enumerate(_items(root, "tokenizers")):
-        if item.setdefault("kind", "bpe") not in _KINDS:
+        if item.setdefault("kind", "pool" if item.get("encoder") == "pool" else "bpe") not in _KINDS:
             raise SpecError(f"tokenizers[{index}].kind is {item['kind']!r}; {nearest(str(item['kind']), _KINDS)}")
     places = _expand_transitions(root)
     try:
@@ -98,6 +106,8 @@ def parse_spec(root: dict[str, Any]) -> JobSpec:
         messages = [_explain(dict(e), root, places) for e in error.errors() if _is_meant(e["loc"], root)]
         raise SpecError("\n".join(dict.fromkeys(messages))) from error
     for place, tokenizer in zip(places, spec.tokenizers, strict=True):
+        if isinstance(tokenizer, ExtendSpec | PoolSpec):  # which cut as others do
+            continue
         where = f"tokenizers[{place}].{'unit_' if isinstance(tokenizer, SuperBpeSpec) else ''}"
         try:
             tokenizer.make_pretokenizer()
@@ -148,12 +158,12 @@ def _expand_morphology(spec: MorphologySpec | None) -> MorphologySpec | None:
     )
 
 
-PATHS = ("base", "language", "roots", "morphemes")
+PATHS = ("base", "language", "roots", "morphemes", "terms")
 """Fields of tokenizers that may be paths."""
 
 
 def _expand_paths(tokenizer: AnySpec, where: str) -> AnySpec:
-    paths = {name: getattr(tokenizer, name) for name in PATHS if getattr(tokenizer, name, None)}
+    paths = {name: path for name in PATHS if isinstance(path := getattr(tokenizer, name, None), str) and path}
     expanded: dict[str, Any] = {name: _expand(path, f"{where}.{name}") for name, path in paths.items()}
     return dataclasses.replace(tokenizer, **expanded)
 

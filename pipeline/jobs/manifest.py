@@ -87,7 +87,12 @@ def write_results(job: Job, plan: Plan, receipts: Receipts, execution: dict[str,
     """
     check_lease(ask=True)
     accounting = account(job, receipts)
-    artifacts = [entry for step in ("train", "pack") for receipt in receipts[step].values() for entry in receipt.outputs]
+    artifacts = [
+        entry
+        for step in ("train", "pool", "pack")
+        for receipt in receipts.get(step, {}).values()
+        for entry in receipt.outputs
+    ]
     if job.spec.pack is not None:
         for name, splits in accounting["packed"].items():
             for split, figures in splits.items():

@@ -1,7 +1,7 @@
 """The languages that tokenizers ask for: read once, by the driver, and published for the tasks.
 
 A pack is what a tokenizer needs of a language, in one file: its tables as an automaton (``pipeline.morphology``), or the
-dictionaries of the published tokenizer that ``compat`` names.
+dictionaries of the published tokenizer that ``compat`` names; or the terms of a domain.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pipeline import storage
 from pipeline.errors import ArtifactError, SpecError, StorageError
 from pipeline.jobs.lexicon import BUILT_IN, read_lexicon
 from pipeline.jobs.tasks import Job
+from pipeline.jobs.term_packs import terms_pack
 from pipeline.language import TABLES, Language, parse_language
 from pipeline.morph import MARKERS, NUM_BYTES
 from pipeline.morphology import Morphology, compile_language
-from pipeline.spec import AnySpec, BpeSpec, MorphSpec, nearest
+from pipeline.spec import AnySpec, BpeSpec, DomainSpec, MorphSpec, nearest
 from pipeline.turkish_tokenizer import DICTIONARIES, TurkishTokenizer02
 
 MORFESSOR = "morfessor"
@@ -37,6 +38,8 @@ def pack_of(tokenizer: AnySpec) -> bytes | None:
     SpecError
         A table is missing or not as it should be; names file and line.
     """
+    if isinstance(tokenizer, DomainSpec):
+        return terms_pack(tokenizer)
     if isinstance(tokenizer, BpeSpec):
         if tokenizer.morphemes is None:
             return None

@@ -18,19 +18,18 @@ from pipeline import __version__, storage
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.jobs.packs import pack_of, publish_packs
+from pipeline.jobs.passes import CountingPass, needs_of
 from pipeline.jobs.yardstick import read_yardstick
-from pipeline.pretokenizer import Pretokenizer
-from pipeline.spec import JobSpec, SourceSpec, SuperBpeSpec, TokenizerSpec
+from pipeline.spec import ExtendSpec, JobSpec, SourceSpec, SuperBpeSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
-from pipeline.stages.units import RandomCut
 from pipeline.tokenizer import MODEL_FILES, Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-REVISION = 4
+REVISION = 5
 """Raised whenever the same spec over the same input would give other bytes."""
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Of plan.json."""
 
 _PARTITION_BYTES = 16 << 20
@@ -45,30 +44,11 @@ _FORMATS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountingPass:
-    """Tokenizers with the same normalizer and pretokenizer share one count of the words.
-
-    So do those whose second stage is trained on the same units, which are counted like words: of a sample of the documents,
-    ``sample_bytes`` of text, or of all, and perhaps cut at random first.
-    """
-
-    name: str
-    normalizer: str
-    pretokenizer: Pretokenizer
-    sample_bytes: int | None = None
-    random_cut: RandomCut | None = None
-
-    @property
-    def step(self) -> str:
-        """Which step counts."""
-        return "units" if self.name.startswith("units") else "count"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``yardstick``: of what morphology is measured
-    by; ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language, or terms, it needs; ``yardstick``: of what morphology
+    is measured by; ``trained_on`` and ``subwords``: see ``passes.Needs``; ``conditional``: whether the output's store can
+    create a file only if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -81,6 +61,8 @@ class Plan:
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
+    trained_on: dict[str, list[str]]
+    subwords: dict[str, str]
     num_partitions: int
     conditional: bool = True
 
@@ -88,37 +70,6 @@ class Plan:
     def num_bytes(self) -> int:
         """Bytes of text in all shards, about."""
         return sum(shard.num_bytes for shard in self.shards)
-
-
-def counting_pass(tokenizer: TokenizerSpec) -> CountingPass:
-    """The pass a tokenizer's words come from; named by what determines the words."""
-    pretokenizer = tokenizer.make_word_pretokenizer()
-    key = _sha256({"normalizer": tokenizer.normalizer, "patterns": list(pretokenizer.patterns)})
-    return CountingPass(name=f"words-{key[:12]}", normalizer=tokenizer.normalizer, pretokenizer=pretokenizer)
-
-
-def unit_pass(tokenizer: SuperBpeSpec) -> CountingPass:
-    """The pass the units of a second stage come from; named by what determines them."""
-    cut = None
-    if tokenizer.stage == "random_chunks":
-        cut = RandomCut(seed=tokenizer.seed, chars=(tokenizer.chunk_chars[0], tokenizer.chunk_chars[1]))
-    elif tokenizer.stage == "random_whitespace":
-        cut = RandomCut(seed=tokenizer.seed, probability=tokenizer.probability)
-    found = CountingPass(
-        name="units",
-        normalizer=tokenizer.normalizer,
-        pretokenizer=tokenizer.make_unit_pretokenizer(),
-        sample_bytes=tokenizer.sample_bytes,
-        random_cut=cut,
-    )
-    return dataclasses.replace(found, name=f"units-{_sha256(dataclasses.asdict(found))[:12]}")
-
-
-def passes_of(tokenizer: TokenizerSpec) -> list[CountingPass]:
-    """All passes a tokenizer needs."""
-    if not isinstance(tokenizer, SuperBpeSpec):
-        return [counting_pass(tokenizer)]
-    return [*([] if tokenizer.base else [counting_pass(tokenizer)]), unit_pass(tokenizer)]
 
 
 def make_plan(spec: JobSpec) -> Plan:
@@ -151,13 +102,15 @@ def make_plan(spec: JobSpec) -> Plan:
     compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
     morphology = spec.evaluate.morphology
     yardstick = read_yardstick(morphology).sha256 if morphology is not None else None
-    bases = _hash_bases(spec)
+    bases = _read_bases(spec)
+    hashes = {name: sha256 for name, (sha256, _) in bases.items()}
+    needs = needs_of(spec, {name: base for name, (_, base) in bases.items()})
     packs = {name: hashlib.sha256(content).hexdigest() for name, content in _packs_of(spec).items()}
     identity = {
         "spec": to_dict(spec),
         "inputs": inputs,
         "compare": compare,
-        **({"bases": bases} if bases else {}),
+        **({"bases": hashes} if hashes else {}),
         **({"packs": packs} if packs else {}),
         **({"yardstick": yardstick} if yardstick else {}),
         "revision": REVISION,
@@ -168,12 +121,14 @@ def make_plan(spec: JobSpec) -> Plan:
         spec=to_dict(spec),
         inputs=inputs,
         compare=compare,
-        bases=bases,
+        bases=hashes,
         packs=packs,
         yardstick=yardstick,
         read_options=options,
         shards=shards,
-        passes=tuple({counting.name: counting for t in spec.tokenizers for counting in passes_of(t)}.values()),
+        passes=needs.passes,
+        trained_on=needs.trained_on,
+        subwords=needs.subwords,
         num_partitions=_num_partitions(total),
     )
 
@@ -275,16 +230,9 @@ def read_plan(output: str) -> Plan:
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
             ),
-            passes=tuple(
-                CountingPass(
-                    name=p["name"],
-                    normalizer=p["normalizer"],
-                    pretokenizer=Pretokenizer(tuple(p["pretokenizer"]["patterns"])),
-                    sample_bytes=p["sample_bytes"],
-                    random_cut=RandomCut.from_dict(p["random_cut"]) if p["random_cut"] else None,
-                )
-                for p in root["passes"]
-            ),
+            passes=tuple(CountingPass.from_dict(fields) for fields in root["passes"]),
+            trained_on=root["trained_on"],
+            subwords=root["subwords"],
             num_partitions=root["num_partitions"],
             conditional=root["conditional"],
         )
@@ -338,43 +286,50 @@ def _hash_tokenizer(uri: str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _hash_bases(spec: JobSpec) -> dict[str, str]:
-    """Of each tokenizer.json that another tokenizer starts from.
+def _read_bases(spec: JobSpec) -> dict[str, tuple[str, Tokenizer]]:
+    """By tokenizer: the one it starts from, and the sha256 of that.
 
     Raises
     ------
     SpecError
         It is no byte-level BPE tokenizer, or does not fit.
     """
-    hashes = {}
+    bases = {}
     for index, tokenizer in enumerate(spec.tokenizers):
-        if not isinstance(tokenizer, SuperBpeSpec) or not tokenizer.base:
-            continue
-        what = f"tokenizers[{index}].base is {tokenizer.base!r}"
-        try:
-            content = storage.read_bytes(model_file(tokenizer.base))
-        except ArtifactError as error:
-            raise SpecError(f"{what}, which cannot be read: {error}") from None
-        try:
-            base = Tokenizer.from_json(content.decode(errors="replace"))
-        except ArtifactError as error:
-            raise SpecError(f"{what}, which is no byte-level BPE tokenizer: {error}") from None
+        if isinstance(tokenizer, SuperBpeSpec | ExtendSpec) and tokenizer.base:
+            try:
+                bases[tokenizer.name] = _read_base(tokenizer, tokenizer.base)
+            except SpecError as error:
+                raise SpecError(f"tokenizers[{index}].{error}") from None
+    return bases
+
+
+def _read_base(tokenizer: SuperBpeSpec | ExtendSpec, uri: str) -> tuple[str, Tokenizer]:
+    try:
+        content = storage.read_bytes(model_file(uri))
+    except ArtifactError as error:
+        raise SpecError(f"base is {uri!r}, which cannot be read: {error}") from None
+    try:
+        base = Tokenizer.from_json(content.decode(errors="replace"))
+    except ArtifactError as error:
+        raise SpecError(f"base is {uri!r}, which is no byte-level BPE tokenizer: {error}") from None
+    if isinstance(tokenizer, SuperBpeSpec):
         if base.normalizer != tokenizer.normalizer:
+            raise SpecError(f"normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}")
+        if base.added_tokens:
             raise SpecError(
-                f"tokenizers[{index}].normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}"
+                f"base is {uri!r}, which cuts {len(base.added_tokens)} added tokens such as "
+                f"{base.added_tokens[0].content!r} out of the text; only kind: extend goes on from such a tokenizer"
             )
-        if base.vocab_size > tokenizer.vocab_size:
+    if base.vocab_size > tokenizer.vocab_size:
+        raise SpecError(f"vocab_size is {tokenizer.vocab_size}; the base has {base.vocab_size} tokens already")
+    for token in tokenizer.special_tokens:
+        if token not in base.special_tokens:
             raise SpecError(
-                f"tokenizers[{index}].vocab_size is {tokenizer.vocab_size}; the base has {base.vocab_size} tokens already"
+                f"special_tokens holds {token!r}, which is no special token of the base; it has "
+                f"{', '.join(map(repr, base.special_tokens)) or 'none'}, and they are kept"
             )
-        for token in tokenizer.special_tokens:
-            if token not in base.special_tokens:
-                raise SpecError(
-                    f"tokenizers[{index}].special_tokens holds {token!r}, which is no special token of the base; it has "
-                    f"{', '.join(map(repr, base.special_tokens)) or 'none'}, and they are kept"
-                )
-        hashes[tokenizer.name] = hashlib.sha256(content).hexdigest()
-    return hashes
+    return hashlib.sha256(content).hexdigest(), base
 
 
 def _packs_of(spec: JobSpec) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline import __version__
 from pipeline.jobs.morphology_report import describe_morphology
 from pipeline.jobs.plan import Plan
-from pipeline.jobs.schedule import Receipts
+from pipeline.jobs.schedule import Receipts, tokenizer_receipts
 from pipeline.jobs.superword_report import describe_superwords
 from pipeline.jobs.tasks import Job, read_output
 from pipeline.stages.evaluate import Measure, describe
@@ -42,7 +42,7 @@ def make_report(
         "name": job.spec.name,
         "fingerprint": plan.fingerprint,
         "accounting": accounting,
-        "tokenizers": {name: dict(r.report) for name, r in receipts["train"].items()},
+        "tokenizers": {name: dict(r.report) for name, r in tokenizer_receipts(receipts).items()},
         "evaluation": evaluation,
         "superwords": superwords,
         "morphology": describe_morphology(job, plan, {name: rows[ALL] for name, rows in shown.items()}),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.jobs.plan import Plan, counting_pass, model_file, unit_pass
+from pipeline.jobs.plan import Plan, model_file
 from pipeline.jobs.steps import STEPS, Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
 from pipeline.jobs.train import Origin
 from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordParts
 from pipeline.kernels.ranks import MOST_IDS
-from pipeline.spec import SuperBpeSpec
+from pipeline.spec import SuperBpeSpec, TrainedSpec
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
 
@@ -24,13 +22,18 @@ EVALUATE_SHARDS = 64
 """Shards whose held-out documents one evaluation task takes: they are a small part of each."""
 
 
-PLAIN_STEPS = tuple(step for step in STEPS if step not in ("units", "subwords"))
-"""Of a job without tokenizers of two stages."""
+PLAIN_STEPS = tuple(step for step in STEPS if step not in ("units", "subwords", "pool"))
+"""Of a job whose tokenizers have one stage, and share no merges."""
 
 
 def steps_of(plan: Plan) -> tuple[str, ...]:
     """The steps of a job, in order."""
-    return STEPS if any(counting.step == "units" for counting in plan.passes) else PLAIN_STEPS
+    is_needed = {
+        "units": any(counting.step == "units" for counting in plan.passes),
+        "subwords": bool(plan.subwords),
+        "pool": any(tokenizer["kind"] == "pool" for tokenizer in plan.spec["tokenizers"]),
+    }
+    return tuple(step for step in STEPS if is_needed.get(step, True))
 
 
 def step_tasks(step: str, job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
@@ -49,8 +52,14 @@ def _files_of(shard: Shard) -> str:
     return f"{first.uri}{place}" + (f" and {more} more" if more else "")
 
 
+def tokenizer_receipts(receipts: Receipts) -> dict[str, Receipt]:
+    """By tokenizer: the receipt of the task that published it."""
+    return receipts["train"] | receipts.get("pool", {})
+
+
 def _trained(name: str, receipts: Receipts) -> TokenizerRef:
-    return TokenizerRef(name, receipts["train"][name].report["sha256"])
+    receipt = tokenizer_receipts(receipts)[name]
+    return TokenizerRef(name, receipt.report["sha256"], step=receipt.step)
 
 
 def _count_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
@@ -125,32 +134,27 @@ def _merge_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     return tasks
 
 
-def _subwords_key(tokenizer: SuperBpeSpec) -> str:
-    """Of first stages that differ only in how far they go."""
-    fields = (
-        counting_pass(tokenizer).name, tokenizer.min_count, tokenizer.min_word_count, tokenizer.max_token_length,
-        tokenizer.initial_alphabet, tokenizer.special_tokens,
-    )  # fmt: skip
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
-
-
 def _subwords_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
-    longest: dict[str, SuperBpeSpec] = {}
-    for tokenizer in job.spec.tokenizers:
-        if isinstance(tokenizer, SuperBpeSpec) and not tokenizer.base:
-            key = _subwords_key(tokenizer)
-            if key not in longest or _first_size(tokenizer) > _first_size(longest[key]):
-                longest[key] = tokenizer
+    longest: dict[str, TrainedSpec] = {}
+    for tokenizer in job.spec.trained:
+        key = plan.subwords.get(tokenizer.name)
+        if key is not None and (key not in longest or _first_size(tokenizer) > _first_size(longest[key])):
+            longest[key] = tokenizer
     tasks = []
     for key, tokenizer in longest.items():
-        params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
+        params, num_bytes = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
         params |= {"key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
         tasks.append(Task(step="subwords", name=key, num_bytes=num_bytes, params=params))
     return tasks
 
 
-def _first_size(tokenizer: SuperBpeSpec) -> int:
-    """As many tokens as the first stage may need: the original counts merges, and those come after at most all bytes."""
+def _first_size(tokenizer: TrainedSpec) -> int:
+    """As many tokens as it may need of the merges that are shared.
+
+    Of a first stage, the original counts merges, and those come after at most all bytes.
+    """
+    if not isinstance(tokenizer, SuperBpeSpec):
+        return tokenizer.vocab_size
     if tokenizer.compat == "reference":
         return min(tokenizer.num_first + len(tokenizer.special_tokens) + 256, MOST_IDS)
     return tokenizer.num_first
@@ -165,19 +169,30 @@ def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[dict[str, An
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
-    for tokenizer in job.spec.tokenizers:
-        if isinstance(tokenizer, SuperBpeSpec):
-            params, num_bytes = _words_of(job, receipts, unit_pass(tokenizer).name)
-            if tokenizer.base:
-                origin = Origin(base=(model_file(tokenizer.base), plan.bases[tokenizer.name]))
-            else:
-                receipt = receipts["subwords"][_subwords_key(tokenizer)]
-                origin = Origin(subwords=(receipt.name, receipt.outputs[0]))
-        else:
-            params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
-            origin = Origin(pack=plan.packs.get(tokenizer.name))
+    for tokenizer in job.spec.trained:
+        params, num_bytes = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
+        base = plan.bases.get(tokenizer.name)
+        shared = receipts["subwords"][plan.subwords[tokenizer.name]] if tokenizer.name in plan.subwords else None
+        origin = Origin(
+            subwords=None if shared is None else (shared.name, shared.outputs[0]),
+            base=None if base is None else (model_file(str(tokenizer.base)), base),  # type: ignore[union-attr]
+            pack=plan.packs.get(tokenizer.name),
+        )
         params |= {"tokenizer": tokenizer, "origin": origin}
         tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params))
+    return tasks
+
+
+def _pool_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    tasks = []
+    for pool in job.spec.pools:
+        words = [_words_of(job, receipts, plan.trained_on[name][-1]) for name in pool.members]
+        params = {
+            "pool": pool,
+            "members": [_trained(name, receipts) for name in pool.members],
+            "words": [params["words"] for params, _ in words],
+        }
+        tasks.append(Task(step="pool", name=pool.name, num_bytes=sum(size for _, size in words), params=params))
     return tasks
 
 
@@ -293,6 +308,7 @@ _MAKERS: dict[str, Callable[[Job, Plan, Receipts], list[Task]]] = {
     "merge": _merge_tasks,
     "subwords": _subwords_tasks,
     "train": _train_tasks,
+    "pool": _pool_tasks,
     "evaluate": _evaluate_tasks,
     "encode": _encode_tasks,
     "pack": _pack_tasks,

@@ -52,7 +52,9 @@ def _totals(plan: Plan) -> dict[str, int]:
         "count": len(plan.shards),
         "units": len(plan.shards) * any(counting.step == "units" for counting in plan.passes),
         "merge": len(plan.passes) * plan.num_partitions,
-        "train": len(plan.spec["tokenizers"]),
+        "subwords": len(set(plan.subwords.values())),
+        "train": len(plan.trained_on),
+        "pool": len(plan.spec["tokenizers"]) - len(plan.trained_on),
         "encode": num_packed * len(plan.shards),
     }
 

@@ -24,7 +24,7 @@ from pipeline import storage
 from pipeline.arrow import list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError
 from pipeline.jobs.parts import read_parts, write_parts
-from pipeline.jobs.plan import CountingPass
+from pipeline.jobs.passes import CountingPass
 from pipeline.jobs.tasks import (
     FORMAT_VERSION,
     SPLITS,
@@ -41,9 +41,11 @@ from pipeline.jobs.tasks import (
     shard_name,
 )
 from pipeline.jobs.train import train_subwords, train_tokenizer
-from pipeline.jobs.training import OpenPartitions, open_local_partitions
+from pipeline.jobs.train_pool import publish_pool
+from pipeline.jobs.training import OpenPartitions, WordParts, open_local_partitions
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
+from pipeline.spec import PoolSpec
 from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
@@ -53,7 +55,8 @@ from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.stages.units import cut_at_random, is_in_sample
-from pipeline.tokenizer import EncoderName, ForeignTokenizer, OwnTokenizer, load_tokenizer, parse_tokenizer
+from pipeline.tokenizer import EncoderName, ForeignTokenizer, OwnTokenizer, Tokenizer, load_tokenizer, parse_tokenizer
+
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
@@ -78,11 +81,12 @@ class ShardInput:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerRef:
-    """A tokenizer: one of ours by name, or, with ``uri``, one to compare with."""
+    """A tokenizer: one of ours by name, published by ``step``, or, with ``uri``, one to compare with."""
 
     name: str
     sha256: str
     uri: str | None = None
+    step: str = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +299,24 @@ def _trained(job: Job, tokenizer: TokenizerRef) -> OwnTokenizer:
     spec = next(spec for spec in job.spec.tokenizers if spec.name == tokenizer.name)
     path = f"tokenizers/{tokenizer.name}/{spec.model_file}"
     try:
-        return _cached_tokenizer(job.path(path), tokenizer.sha256, spec.encoder)
+        return _cached_tokenizer(job.path(path), tokenizer.sha256, "merge" if spec.encoder == "pool" else spec.encoder)
     except ArtifactError:
-        raise disown(job, "train", tokenizer.name, path, "it is gone or damaged") from None
+        raise disown(job, tokenizer.step, tokenizer.name, path, "it is gone or damaged") from None
+
+
+# --- pool -------------------------------------------------------------------------------------------------------------
+
+
+def pool_tokenizers(
+    job: Job, outputs: Outputs, *, pool: PoolSpec, members: list[TokenizerRef], words: list[WordParts]
+) -> Report:
+    """Put trained tokenizers into one id space. ``words``: of each, what it was trained on."""
+    loaded = {}
+    for member in members:
+        tokenizer = _trained(job, member)
+        assert isinstance(tokenizer, Tokenizer)
+        loaded[member.name] = tokenizer
+    return publish_pool(job, outputs, pool, loaded, dict(zip(loaded, words, strict=True)))
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------
@@ -425,6 +444,7 @@ _STEPS: dict[str, Callable[..., Report]] = {
     "merge": merge_partition,
     "subwords": train_subwords,
     "train": train_tokenizer,
+    "pool": pool_tokenizers,
     "evaluate": evaluate_tokenizer,
     "encode": encode_shard,
     "pack": pack_bucket,

@@ -28,7 +28,7 @@ from pipeline.kernels.cells import seen_bytes
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.schema import MERGE_LOG, WORD_COUNTS
 from pipeline.stages.count import WordSums
-from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
+from pipeline.trainers.bpe import NO_VETOES, BpeOptions, TrainedBpe, train_bpe
 from pipeline.trainers.partitioned import (
     LocalPartitions,
     MergeLog,
@@ -91,7 +91,8 @@ class FirstStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordFiles:
-    """Files of merged words (task and entry in its receipt), each source's weight in counts, and the rarest word to take.
+    """Files of merged words (task and entry in its receipt), each source's weight in counts (0: its words are not there),
+    and the rarest word to take.
 
     With ``first``, the words are units of a second stage; with ``runs_of``, the words that this pretokenizer makes of them
     are, in runs.
@@ -121,12 +122,13 @@ def read_words(files: WordFiles) -> tuple[Rows, NDArray[np.int64], WordFigures]:
     """
     tables = []
     pruned_words = pruned_occurrences = 0
+    chosen = np.flatnonzero(files.weights) + 1
     for name, entry in files.parts:
         table = pa.ipc.open_stream(read_output(files.job, "merge", name, entry)).read_all()
-        if files.min_word_count > 1:
-            occurrences = np.sum([column.to_numpy() for column in table.columns[1:]], axis=0)
+        if files.min_word_count > 1 or len(chosen) < len(files.weights):
+            occurrences = np.sum([table.column(int(number)).to_numpy() for number in chosen], axis=0)
             keep = occurrences >= files.min_word_count
-            pruned_words += int(len(keep) - keep.sum())
+            pruned_words += int((occurrences > 0).sum() - keep.sum())
             pruned_occurrences += int(occurrences[~keep].sum())
             table = table.filter(pa.array(keep))
         tables.append(table)
@@ -188,13 +190,13 @@ def train(
     files: WordFiles, num_workers: int, options: BpeOptions, checkpoint: Checkpoint, open_partitions: OpenPartitions
 ) -> tuple[TrainedBpe, WordFigures, dict[str, int]]:
     """Train on all words of some files; returns also how the workers went, if there were several."""
-    if num_workers == 1:
+    if num_workers == 1 and options.vetoes == NO_VETOES:
         words, counts, figures = read_words(files)
         pa.default_memory_pool().release_unused()  # what reading and earlier tasks left: training needs the room
         return train_bpe(words, counts, options), figures, {}
     shares = _shares(files, num_workers)
     log = checkpoint.read()
-    with open_partitions(shares) as (partitions, figures_of_shares):
+    with (open_partitions if len(shares) > 1 else open_local_partitions)(shares) as (partitions, figures_of_shares):
         trained, statistics = train_partitioned(partitions, options, log=log, on_round=checkpoint.write_now_and_then)
     _check_sums(figures_of_shares)
     return trained, _sum(figures_of_shares), _describe(statistics, len(shares), 0 if log is None else len(log.results))

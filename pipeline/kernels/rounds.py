@@ -104,7 +104,8 @@ class Limits(NamedTuple):
 
     ``vocab_size``, ``min_count`` and ``max_length`` as in ``learn_merges``. Vetoes, on what a merge would spell: more than
     ``max_words`` words (0: any number), which stand between ``blank`` characters, or one of the forbidden texts inside:
-    ``forbidden_values [dtype=uint32]``, ``forbidden_offsets [shape=(n + 1,), dtype=int64]``.
+    ``forbidden_values [dtype=uint32]``, ``forbidden_offsets [shape=(n + 1,), dtype=int64]``; or more than ``max_chars``
+    characters of text (0: any number), each begun where ``begins [dtype=bool]``, by what spells a byte, is True.
     """
 
     vocab_size: int
@@ -114,6 +115,8 @@ class Limits(NamedTuple):
     blank: int
     forbidden_values: NDArray[np.uint32]
     forbidden_offsets: NDArray[np.int64]
+    max_chars: int
+    begins: NDArray[np.bool_]
 
 
 @leaf
@@ -254,13 +257,24 @@ def _may_merge(tokens, left, right, max_length):
     return tokens.lengths[left] + tokens.lengths[right] < max_length
 
 
+@leaf
+def _num_chars(chars, begins):
+    """Characters of text, all or a part of each, in what some characters spell byte by byte."""
+    num = np.int64(0)
+    for i in range(len(chars)):
+        num += i == 0 or chars[i] >= len(begins) or begins[chars[i]]
+    return num
+
+
 @njit
 def _is_vetoed(tokens, left, right, limits):
     """Whether what a pair spells may be no token."""
     num_forbidden = len(limits.forbidden_offsets) - 1
-    if limits.max_words == 0 and num_forbidden == 0:
+    if limits.max_words == 0 and num_forbidden == 0 and limits.max_chars == 0:
         return False
     chars = np.concatenate((_spelling(left, tokens), _spelling(right, tokens)))
+    if limits.max_chars > 0 and _num_chars(chars, limits.begins) > limits.max_chars:
+        return True
     num_words = 0
     for i in range(len(chars)):
         num_words += chars[i] != limits.blank and (i == 0 or chars[i - 1] == limits.blank)

@@ -27,11 +27,13 @@ MAX_SYMBOLS = 2**31 - 2
 
 class Vetoes(NamedTuple):
     """What no merge may make: tokens of more than ``max_words`` words (0: any number), which stand between blanks, or with
-    one of the texts ``forbidden`` in them, spelled in byte-level characters. A merge that is vetoed once is vetoed for ever.
+    one of the texts ``forbidden`` in them, spelled in byte-level characters, or of more than ``max_chars`` characters of
+    text (0: any number). A merge that is vetoed once is vetoed for ever.
     """
 
     max_words: int = 0
     forbidden: tuple[str, ...] = ()
+    max_chars: int = 0
 
 
 NO_VETOES = Vetoes()

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrow import Rows
-from pipeline.byte_level import BLANK, CHAR_OF_BYTE
+from pipeline.byte_level import BLANK, BYTE_OF_CHAR, CHAR_OF_BYTE
 from pipeline.errors import DataError
 from pipeline.kernels.cells import seen_bytes, words_to_cells
 from pipeline.kernels.keys import hash_rows
@@ -67,6 +67,9 @@ FIRST_MEMBERS = 8
 MOST_MEMBERS = 1024
 
 _LEAST_PAIRS = 1 << 12
+
+_BEGINS = np.array([BYTE_OF_CHAR.get(chr(code), 0) & 0xC0 != 0x80 for code in range(ord(max(BYTE_OF_CHAR)) + 1)])
+"""By what spells a byte: whether that begins a character of UTF-8."""
 
 
 class Words(NamedTuple):
@@ -640,6 +643,8 @@ def train_partitioned(
         ord(BLANK),
         np.concatenate([*forbidden, np.empty(0, dtype=np.uint32)]),
         np.cumsum([0, *map(len, forbidden)], dtype=np.int64),
+        options.vetoes.max_chars,
+        _BEGINS,
     )
     if most_pairs is None:
         most_pairs = 2 * max(options.vocab_size - len(spellings), 0) + _LEAST_PAIRS

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.jobs.cli import main
 from pipeline.jobs.load import parse_spec
-from pipeline.jobs.plan import counting_pass
+from pipeline.jobs.passes import counting_pass
 from pipeline.jobs.schedule import PLAIN_STEPS
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ def limits_of(vocab_size: int, min_count: int, max_words: int = 0, forbidden: st
     """Limits with at most one forbidden text."""
     values = np.array([*map(ord, forbidden)], dtype=np.uint32)
     offsets = np.array([0, len(forbidden)] if forbidden else [0], dtype=np.int64)
-    return Limits(vocab_size, min_count, 0, max_words, ord("_"), values, offsets)
+    return Limits(vocab_size, min_count, 0, max_words, ord("_"), values, offsets, 0, np.ones(1, dtype=np.bool_))
 
 
 def counts_in(pairs: Pairs) -> dict[tuple[int, int], int]:

@@ -203,10 +203,11 @@ def learn_naively(
         max_token_length=options.max_token_length,
         max_words=options.vetoes.max_words,
         forbidden=options.vetoes.forbidden,
+        max_chars=options.vetoes.max_chars,
     )
 
 
-SPELLINGS = ["a", "b", "ab", "ba", "aa", "abb", "Ġ", "<s>"]
+SPELLINGS = ["a", "b", "ab", "ba", "aa", "abb", "Ġ", "<s>", "Ã", "©", "©a", "é"]  # é of text is Ã©; é stands for a byte
 sequence_counts = st.dictionaries(
     st.lists(st.integers(0, len(SPELLINGS) - 1), min_size=1, max_size=12).map(tuple),
     st.integers(1, 5),
@@ -222,7 +223,12 @@ sequence_counts = st.dictionaries(
     st.integers(0, 30),
     st.integers(0, 4),
     st.none() | st.integers(1, 8),
-    st.builds(Vetoes, st.integers(0, 3), st.lists(st.sampled_from(["ba", "bĠ", "aab", "Ġ"]), max_size=2).map(tuple)),
+    st.builds(
+        Vetoes,
+        st.integers(0, 3),
+        st.lists(st.sampled_from(["ba", "bĠ", "aab", "Ġ"]), max_size=2).map(tuple),
+        st.sampled_from([0, 0, 1, 2, 3, 4]),
+    ),
     st.data(),
 )
 def test_sequences_in_which_a_token_is_spelled_in_two_ways(

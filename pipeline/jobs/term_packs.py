@@ -1,0 +1,61 @@
+"""The terms that a domain tokenizer asks for, in one file: read once, by the driver, and published for the tasks."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline import storage
+from pipeline.errors import ArtifactError, SpecError, StorageError
+from pipeline.spec import DomainSpec
+from pipeline.terms import Term, check_term, normalized, parse_terms, read_pack, reserved
+from pipeline.trainers.domain import can_be_added
+
+
+def terms_pack(tokenizer: DomainSpec) -> bytes:
+    """The terms of a tokenizer's packs, then its own, as its normalizer leaves them; each once.
+
+    Raises
+    ------
+    SpecError
+        The file cannot be read, a term is none or is not as the normalizer leaves it, or there are more than the vocabulary
+        has room for.
+    """
+    normalizer = tokenizer.text_normalizer
+    found: dict[str, Term] = {}
+    for name in tokenizer.packs:
+        for term in normalized(read_pack(name), normalizer):
+            found.setdefault(term.text, term)
+    for term in _own_terms(tokenizer):
+        found.setdefault(term.text, term)
+    terms = tuple(found.values())
+    if tokenizer.use_terms == "reserve":
+        _check_room(tokenizer, terms)
+    return json.dumps([[term.text, term.match] for term in terms], ensure_ascii=False).encode()
+
+
+def parse_terms_pack(content: str) -> tuple[Term, ...]:
+    """The terms in a pack."""
+    return tuple(Term(text, match) for text, match in json.loads(content))
+
+
+def _own_terms(tokenizer: DomainSpec) -> tuple[Term, ...]:
+    normalizer = tokenizer.text_normalizer
+    if tokenizer.terms is None:
+        return ()
+    if not isinstance(tokenizer.terms, str):
+        return tuple(check_term(text, f"terms[{i}]", normalizer) for i, text in enumerate(tokenizer.terms))
+    try:
+        content = storage.read_bytes(storage.absolute(tokenizer.terms))
+    except (ArtifactError, StorageError) as error:
+        raise SpecError(f"terms is {tokenizer.terms!r}, which cannot be read: {error}") from None
+    return parse_terms(content, tokenizer.terms, normalizer)
+
+
+def _check_room(tokenizer: DomainSpec, terms: tuple[Term, ...]) -> None:
+    num_tokens = sum(can_be_added(content) for content, _ in reserved(terms))
+    if num_tokens + tokenizer.least_size > tokenizer.vocab_size:
+        raise SpecError(
+            f"vocab_size is {tokenizer.vocab_size}; {len(terms)} terms to reserve are {num_tokens} tokens, behind a blank "
+            f"and without, and with {tokenizer.least_size} for bytes and special tokens that is "
+            f"{num_tokens + tokenizer.least_size}; use a larger one, fewer terms, or use_terms: count"
+        )

@@ -1,0 +1,106 @@
+"""A domain's terms in a vocabulary: as tokens for certain, or as words that count for more.
+
+Bommarito, Katz and Bommarito (2025), "KL3M Tokenizers", arXiv 2503.17247, section 3, train what the terms leave room for and
+append those that training has not found. Here what is trained is as much of the merges as there is room for once the terms
+that *these* merges do not give are appended, so that each place is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.added import AddedToken
+from pipeline.arrow import Rows, binary_array, rows_of
+from pipeline.byte_level import BYTE_OF_CHAR, to_bytes, to_chars
+from pipeline.pretokenizer import Pretokenizer
+from pipeline.terms import Term, reserved, term_words
+from pipeline.trainers.bpe import TrainedBpe
+from pipeline.trainers.superbpe import first_tokens, num_initial
+
+
+def can_be_added(content: str) -> bool:
+    """Whether a tokenizer.json can have a text as a token: one that is spelled like other bytes would come back as those.
+
+    Examples
+    --------
+    ``§§`` is four bytes, and at the same time how two other bytes are spelled.
+    """
+    return not all(char in BYTE_OF_CHAR for char in content) or to_bytes(content) == content.encode()
+
+
+def reserve_terms(
+    whole: TrainedBpe, terms: Sequence[Term], vocab_size: int
+) -> tuple[TrainedBpe, tuple[AddedToken, ...], tuple[str, ...]]:
+    """As many of the first merges as there is room for, and behind them a token for each term that they do not make.
+
+    Parameters
+    ----------
+    whole
+        Merges for a vocabulary of ``vocab_size`` or more.
+    terms
+        Those to reserve; each may be several tokens, see ``terms.reserved``.
+    vocab_size
+        Ids, if there are merges for so many.
+
+    Returns
+    -------
+    (trained, added_tokens, left_out)
+        The vocabulary with the terms in it, their tokens, and texts that no tokenizer.json can have as a token.
+
+    Examples
+    --------
+    Room for two, the merges (a, b) and (ab, c), the terms ``ab`` and ``x y``: of the merges alone, ``ab`` and ``abc`` would
+    be the two; with ``x y`` reserved there is room for one merge, which makes ``ab``. So ``x y`` is what is appended.
+    """
+    contents = reserved(terms)
+    left_out = tuple(content for content, _ in contents if not can_be_added(content))
+    tokens = [AddedToken(content, single_word) for content, single_word in contents if can_be_added(content)]
+    made_at = [whole.vocab.get(to_chars(token.content.encode()), vocab_size) for token in tokens]
+    made_at = [place if len(token.content) > 1 else -1 for token, place in zip(tokens, made_at, strict=True)]
+    # Of a vocabulary that is cut off at some size, the terms made later are missing: with each id more there is at most one
+    # less, so the sizes that fit are all those up to the largest.
+    size = min(len(whole.vocab), vocab_size)
+    while size > num_initial(whole) and size + sum(place >= size for place in made_at) > vocab_size:
+        size -= 1
+    trained = first_tokens(whole, size)
+    added = tuple(token for token, place in zip(tokens, made_at, strict=True) if place >= 0 and place >= len(trained.vocab))
+    vocab = dict(trained.vocab)
+    for token in added:
+        vocab.setdefault(token.content, len(vocab))
+    return TrainedBpe(vocab, trained.merges, trained.merge_counts), added, left_out
+
+
+def count_terms(
+    words: Rows,
+    counts: NDArray[np.int64],
+    terms: Sequence[Term],
+    weight: int,
+    pretokenizer: Pretokenizer,
+    normalizer: str,
+) -> tuple[Rows, NDArray[np.int64]]:
+    """Words and their counts, with those of the terms added: each as often as it occurs in them, times ``weight``."""
+    more, more_counts = term_words(terms, pretokenizer, normalizer)
+    tables = [
+        pa.table({"word": binary_array(*rows), "count": pa.array(numbers)})
+        for rows, numbers in ((words, counts), (more, more_counts * weight))
+    ]
+    table = pa.concat_tables(tables).group_by("word").aggregate([("count", "sum")]).combine_chunks()
+    return rows_of(table.column("word").combine_chunks()), table.column("count_sum").to_numpy()
+
+
+def padding(trained: TrainedBpe, special_tokens: tuple[str, ...], size: int) -> tuple[TrainedBpe, tuple[str, ...]]:
+    """A vocabulary of ``size`` ids: what is missing are special tokens ``<|reserved_0|>``, ``<|reserved_1|>``, …"""
+    vocab = dict(trained.vocab)
+    more: list[str] = []
+    number = 0
+    while len(vocab) < size:
+        token = f"<|reserved_{number}|>"
+        number += 1
+        if token not in vocab:
+            more.append(token)
+            vocab[token] = len(vocab)
+    return TrainedBpe(vocab, trained.merges, trained.merge_counts), (*special_tokens, *more)
