@@ -180,6 +180,9 @@ class RayRunner:
         options = dict(self._options)
         if tries.is_alone:  # all CPUs of the smallest node: whatever nodes come and go, it fits one
             options["num_cpus"] = min((int(node["CPU"]) for node in _nodes()), default=1)
+        if tries.task.memory_bytes:  # several trainings side by side take a node's memory only as far as it goes
+            largest = max((int(node.get("memory", 0)) for node in _nodes()), default=0)
+            options["memory"] = max(options.get("memory", 0), min(tries.task.memory_bytes, largest))
         reference = self._remote.options(**options, name=tries.task.label).remote(job, tries.task)
         tries.running[reference] = time.monotonic()
         in_flight[reference] = tries

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline.jobs.plan import Plan, model_file
-from pipeline.jobs.steps import STEPS, Buckets, ShardInput, TokenizerRef
+from pipeline.jobs.steps import PROGRAM_BYTES, STEPS, Buckets, ShardInput, TokenizerRef
 from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
 from pipeline.jobs.train import Origin
 from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordParts
@@ -142,9 +142,9 @@ def _subwords_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             longest[key] = tokenizer
     tasks = []
     for key, tokenizer in longest.items():
-        params, num_bytes = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
-        params |= {"key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
-        tasks.append(Task(step="subwords", name=key, num_bytes=num_bytes, params=params))
+        words, size = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
+        params = {"words": words, "key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
+        tasks.append(Task(step="subwords", name=key, params=params, **size))
     return tasks
 
 
@@ -160,17 +160,23 @@ def _first_size(tokenizer: TrainedSpec) -> int:
     return tokenizer.num_first
 
 
-def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[dict[str, Any], int]:
-    """What a training reads, and its size."""
+def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[WordParts, dict[str, int]]:
+    """What a training reads; and how large it is, for its task."""
     parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
-    num_workers = _num_workers(job, receipts["merge"].values(), counting)
-    return {"words": WordParts(parts=parts, num_workers=num_workers)}, sum(entry["bytes"] for _, entry in parts)
+    reports = [receipt.report for receipt in receipts["merge"].values() if receipt.name.startswith(f"{counting}/")]
+    num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
+    num_workers = _num_workers(job, num_symbols)
+    size = {
+        "num_bytes": sum(entry["bytes"] for _, entry in parts),
+        "memory_bytes": PROGRAM_BYTES + BYTES_PER_SYMBOL * num_symbols if num_workers == 1 else 0,
+    }
+    return WordParts(parts=parts, num_workers=num_workers), size
 
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
     for tokenizer in job.spec.trained:
-        params, num_bytes = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
+        words, size = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
         base = plan.bases.get(tokenizer.name)
         shared = receipts["subwords"][plan.subwords[tokenizer.name]] if tokenizer.name in plan.subwords else None
         origin = Origin(
@@ -178,8 +184,8 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             base=None if base is None else (model_file(str(tokenizer.base)), base),  # type: ignore[union-attr]
             pack=plan.packs.get(tokenizer.name),
         )
-        params |= {"tokenizer": tokenizer, "origin": origin}
-        tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params))
+        params = {"words": words, "tokenizer": tokenizer, "origin": origin}
+        tasks.append(Task(step="train", name=tokenizer.name, params=params, **size))
     return tasks
 
 
@@ -190,19 +196,18 @@ def _pool_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         params = {
             "pool": pool,
             "members": [_trained(name, receipts) for name in pool.members],
-            "words": [params["words"] for params, _ in words],
+            "words": [parts for parts, _ in words],
         }
-        tasks.append(Task(step="pool", name=pool.name, num_bytes=sum(size for _, size in words), params=params))
+        num_bytes = sum(size["num_bytes"] for _, size in words)
+        tasks.append(Task(step="pool", name=pool.name, num_bytes=num_bytes, params=params))
     return tasks
 
 
-def _num_workers(job: Job, merged: Iterable[Receipt], counting: str) -> int:
+def _num_workers(job: Job, num_symbols: int) -> int:
     """As many as the words of a counting pass need, if the spec does not say."""
     execution = job.spec.execution
     if execution.train_workers is not None:
         return execution.train_workers
-    reports = [receipt.report for receipt in merged if receipt.name.startswith(f"{counting}/")]
-    num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
     most = SYMBOLS_PER_WORKER
     if execution.task_memory_bytes is not None:
         most = min(most, execution.task_memory_bytes // BYTES_PER_SYMBOL)

@@ -62,7 +62,8 @@ pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has
 
 
 _USUAL_TASK_MEMORY = 2 << 30
-_PROGRAM_BYTES = 256 << 20
+PROGRAM_BYTES = 256 << 20
+"""What a task takes before it has done anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _text_bytes(texts: pa.LargeStringArray) -> int:
 
 def _free_bytes(job: Job) -> int:
     """What a task may take, without the program itself."""
-    return (job.spec.execution.task_memory_bytes or _USUAL_TASK_MEMORY) - _PROGRAM_BYTES
+    return (job.spec.execution.task_memory_bytes or _USUAL_TASK_MEMORY) - PROGRAM_BYTES
 
 
 # --- count ------------------------------------------------------------------------------------------------------------

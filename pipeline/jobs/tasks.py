@@ -44,7 +44,7 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """``num_bytes``: how large the work is, to start the largest first. ``params``: what the step's function takes.
-    ``reads``: which of the user's files, for messages.
+    ``reads``: which of the user's files, for messages. ``memory_bytes``: what it needs, about, if that is known.
     """
 
     step: str
@@ -52,6 +52,7 @@ class Task:
     num_bytes: int
     params: dict[str, Any]
     reads: str = ""
+    memory_bytes: int = 0
 
     @property
     def label(self) -> str:
