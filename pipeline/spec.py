@@ -290,7 +290,7 @@ class DomainSpec(WordBpeSpec):
             raise ValueError(f"pad_to is {self.pad_to}; 1 to {MOST_IDS}, or power_of_two, is allowed")
         if (size := padded_size(self.vocab_size, self.pad_to)) > MOST_IDS:
             raise ValueError(
-                f"pad_to is {self.pad_to}, and vocab_size {self.vocab_size}: that is {size} ids; at most {MOST_IDS} are possible"
+                f"pad_to is {self.pad_to}, vocab_size {self.vocab_size}: that is {size} ids; at most {MOST_IDS} are possible"
             )
         if self.case == "uncased" and self.normalizer not in UNCASED:
             raise ValueError(

@@ -142,9 +142,9 @@ def _subwords_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             longest[key] = tokenizer
     tasks = []
     for key, tokenizer in longest.items():
-        words, size = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
+        words, num_bytes, memory = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
         params = {"words": words, "key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
-        tasks.append(Task(step="subwords", name=key, params=params, **size))
+        tasks.append(Task(step="subwords", name=key, num_bytes=num_bytes, params=params, memory_bytes=memory))
     return tasks
 
 
@@ -160,23 +160,20 @@ def _first_size(tokenizer: TrainedSpec) -> int:
     return tokenizer.num_first
 
 
-def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[WordParts, dict[str, int]]:
-    """What a training reads; and how large it is, for its task."""
+def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[WordParts, int, int]:
+    """What a training reads, how many bytes that is, and how many it takes in memory; 0 if several workers share it."""
     parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
     reports = [receipt.report for receipt in receipts["merge"].values() if receipt.name.startswith(f"{counting}/")]
     num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
     num_workers = _num_workers(job, num_symbols)
-    size = {
-        "num_bytes": sum(entry["bytes"] for _, entry in parts),
-        "memory_bytes": PROGRAM_BYTES + BYTES_PER_SYMBOL * num_symbols if num_workers == 1 else 0,
-    }
-    return WordParts(parts=parts, num_workers=num_workers), size
+    memory_bytes = PROGRAM_BYTES + BYTES_PER_SYMBOL * num_symbols if num_workers == 1 else 0
+    return WordParts(parts=parts, num_workers=num_workers), sum(entry["bytes"] for _, entry in parts), memory_bytes
 
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     tasks = []
     for tokenizer in job.spec.trained:
-        words, size = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
+        words, num_bytes, memory = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
         base = plan.bases.get(tokenizer.name)
         shared = receipts["subwords"][plan.subwords[tokenizer.name]] if tokenizer.name in plan.subwords else None
         origin = Origin(
@@ -185,7 +182,8 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             pack=plan.packs.get(tokenizer.name),
         )
         params = {"words": words, "tokenizer": tokenizer, "origin": origin}
-        tasks.append(Task(step="train", name=tokenizer.name, params=params, **size))
+        task = Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params, memory_bytes=memory)
+        tasks.append(task)
     return tasks
 
 
@@ -196,9 +194,9 @@ def _pool_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         params = {
             "pool": pool,
             "members": [_trained(name, receipts) for name in pool.members],
-            "words": [parts for parts, _ in words],
+            "words": [parts for parts, _, _ in words],
         }
-        num_bytes = sum(size["num_bytes"] for _, size in words)
+        num_bytes = sum(num_bytes for _, num_bytes, _ in words)
         tasks.append(Task(step="pool", name=pool.name, num_bytes=num_bytes, params=params))
     return tasks
 

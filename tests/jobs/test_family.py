@@ -231,7 +231,7 @@ def test_uncased(corpus: Path, tmp_path: Path) -> None:
         ({"packs": ["years"], "vocab_size": 300}, "tokenizers[0]: vocab_size is 300; 275 terms to reserve are 275 tokens"),
         ({"pad_to": 0}, "tokenizers[0].pad_to is 0; 1 to"),
         ({"pad_to": "power"}, "tokenizers[0].pad_to is 'power'"),
-        ({"pad_to": "power_of_two", "vocab_size": 1_500_000}, "ids; at most 2097151 are possible"),
+        ({"pad_to": "power_of_two", "vocab_size": 1_500_000}, "that is 2097152 ids; at most 2097151 are possible"),
         ({"term_weight": 0}, "tokenizers[0].term_weight is 0.0; a number above 0"),
     ],
 )
