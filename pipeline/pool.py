@@ -272,7 +272,7 @@ class PoolTokenizer(TokenizerBase):
         """The ids of each text, one row a text: the switch token of the member that wins, and what it makes.
 
         An empty text has no ids. As fast as all members one after the other: the rest is a few passes over arrays. Memory
-        beyond theirs and the result is what all members make of a slice: 8 MB of text, or one document.
+        beyond theirs and the result, which is copied once, is what all members make of a slice: 8 MB or one document.
 
         Raises
         ------

@@ -316,7 +316,7 @@ def parse_tokenizer(text: str, options: dict[str, Any] | None = None, encoder: E
         return MorphTokenizer.from_json(text, options)
     if f'"format": "{TURKISH_FORMAT}"' in start or f'"format":"{TURKISH_FORMAT}"' in start:
         return TurkishTokenizer02.from_json(text)
-    if f'"format":"{POOL_FORMAT}"' in start:
+    if f'"format":"{POOL_FORMAT[:-1]}' in start:  # of any version
         return PoolTokenizer.from_json(text, _parse_member, options)
     return Tokenizer.from_json(text, options, encoder)
 
