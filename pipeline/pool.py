@@ -232,10 +232,13 @@ class PoolTokenizer(TokenizerBase):
     @functools.cached_property
     def _sizes(self) -> list[NDArray[np.int64] | None]:
         """For each member, how many bytes each of its ids stands for; None if all members know all bytes."""
-        parts = [member.decode_parts(range(member.vocab_size)) for member in self.members.values()]
-        if all(len({token for token in tokens if len(token) == 1}) == 256 for tokens in parts):
-            return [None] * len(parts)
-        return [np.array([len(token) for token in tokens], dtype=np.int64) for tokens in parts]
+        texts, maps = self._tables
+        sizes = np.array([len(text) for text in texts], dtype=np.int64)
+        is_byte = sizes == 1
+        is_byte[: len(self.special_tokens)] = False
+        if all(len(np.unique(ids[is_byte[ids]])) == 256 for ids in maps):
+            return [None] * len(maps)
+        return [sizes[ids] for ids in maps]
 
     @functools.cached_property
     def _costs(self) -> list[NDArray[np.int64] | None]:

@@ -268,6 +268,15 @@ def test_a_member_that_would_leave_bytes_out_is_passed_over() -> None:
     assert usual().num_unknown_bytes(TEXTS) == 0
 
 
+def test_a_special_token_of_one_byte_is_not_that_byte() -> None:
+    """Where text with it cannot be encoded."""
+    letters = "".join(reference.CHAR_OF_BYTE[byte] for byte in range(256) if byte != ord(" "))
+    pool = PoolTokenizer({"no": by_letters(letters, specials=(" ",)), "yes": by_letters(letters + "Ġ", specials=(" ",))})
+    assert pool.selected([" ", "a", "a b"]).tolist() == [1, 0, 1]
+    assert pool.decode(pool.encode("a b")) == "a b"
+    assert pool.id_of(" ") not in pool.encode("a b")
+
+
 @given(strategies.texts)
 def test_unknown_bytes_are_those_that_do_not_come_back(texts: list[str]) -> None:
     pool = with_gaps()
