@@ -1,6 +1,6 @@
 """A pool of tokenizers over one id space: each document goes to the member that says it in the fewest tokens or bits.
 
-After K-Tokeniser (Hasan et al. 2024, arXiv 2406.14312), which picks among the vocabularies of clinical domains; of it the
+After K-Tokeniser (arXiv 2406.14312), which picks among the vocabularies of clinical domains; of it the
 part that needs no ontology: the choice by sequence. A document's ids start with the switch token of its member. Tokens of
 the same bytes have the same id, whichever member they come from, so what the members share is learned once.
 
