@@ -1,8 +1,8 @@
 """The tokenizer: text to ids and back, and its files.
 
-``Tokenizer`` runs byte-level BPE with our kernels; ``morph.py`` has the kind that goes by morphemes. ``ForeignTokenizer``
-gives any other tokenizer.json the same face, on top of ``tokenizers``, so that it can be compared with ours.
-``load_tokenizer`` picks one.
+``Tokenizer`` runs byte-level BPE with our kernels; ``morph.py`` has the kind that goes by morphemes, ``pool.py`` the one
+that picks among several. ``ForeignTokenizer`` gives any other tokenizer.json the same face, on top of ``tokenizers``, so
+that it can be compared with ours. ``load_tokenizer`` picks one.
 
 Text that looks like a special token is ordinary text here. (``tokenizers`` does the same when its property
 ``encode_special_tokens`` is True; by default it turns such text into the special's id.)
@@ -36,6 +36,8 @@ from pipeline.morph import MorphTokenizer
 from pipeline.normalizer import from_json as normalizer_from_json
 from pipeline.normalizer import normalize
 from pipeline.normalizer import to_tokenizers as normalizer_to_tokenizers
+from pipeline.pool import FORMAT as POOL_FORMAT
+from pipeline.pool import PoolTokenizer
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.superwords import SuperwordEncoder, has_superwords, superword_encoder
 from pipeline.turkish_tokenizer import FORMAT as TURKISH_FORMAT
@@ -274,7 +276,7 @@ class Tokenizer(TokenizerBase):
 
     @staticmethod
     def load(path: str | Path) -> OwnTokenizer:
-        """From a directory that ``save`` or a run left, or from a tokenizer.json or morph.json.
+        """From a directory that ``save`` or a run left, or from a tokenizer.json, morph.json or pool.json.
 
         Raises
         ------
@@ -302,10 +304,10 @@ class Tokenizer(TokenizerBase):
             raise ArtifactError(f"{file}: {error}") from error
 
 
-OwnTokenizer: TypeAlias = Tokenizer | MorphTokenizer | TurkishTokenizer02
+OwnTokenizer: TypeAlias = Tokenizer | MorphTokenizer | TurkishTokenizer02 | PoolTokenizer
 """What our own code encodes with."""
 
-MODEL_FILES = ("tokenizer.json", "morph.json")
+MODEL_FILES = ("tokenizer.json", "morph.json", "pool.json")
 """Of a tokenizer's directory: the file that is the model."""
 
 
@@ -316,7 +318,15 @@ def parse_tokenizer(text: str, options: dict[str, Any] | None = None, encoder: E
         return MorphTokenizer.from_json(text, options)
     if f'"format": "{TURKISH_FORMAT}"' in start or f'"format":"{TURKISH_FORMAT}"' in start:
         return TurkishTokenizer02.from_json(text)
+    if f'"format":"{POOL_FORMAT[:-1]}' in start:  # of any version
+        return PoolTokenizer.from_json(text, _parse_member, options)
     return Tokenizer.from_json(text, options, encoder)
+
+
+def _parse_member(text: str, encoder: str) -> Tokenizer:
+    if encoder not in _MODES:
+        raise ArtifactError(f"its encoder is {encoder!r}; one of {', '.join(_MODES)} is expected")
+    return Tokenizer.from_json(text, encoder=encoder)
 
 
 def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) -> Tokenizer:
@@ -374,17 +384,19 @@ class ForeignTokenizer:
 
 
 def load_tokenizer(content: bytes, uri: str) -> OwnTokenizer | ForeignTokenizer:
-    """A tokenizer from the content of a tokenizer.json or morph.json: ours if we run it exactly, else the foreign one.
+    """A tokenizer from the content of a model file: ours if we run it exactly, else the foreign one.
 
     Raises
     ------
     ArtifactError
-        ``tokenizers`` cannot load it either; names ``uri``.
+        ``tokenizers`` cannot load it either, or it is one of our own kinds and damaged; names ``uri``.
     """
     text = content.decode(errors="replace")
     try:
         return parse_tokenizer(text)
-    except ArtifactError:
+    except ArtifactError as error:
+        if '"format"' in text[:100]:  # a damaged file of ours
+            raise ArtifactError(f"{uri}: {error}") from error
         from tokenizers import Tokenizer as OutsideTokenizer
 
         try:

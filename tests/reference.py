@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -364,3 +365,38 @@ def num_fewest(word: bytes, ids: Mapping[bytes, int]) -> tuple[int, int]:
         ways += [(best[start][0], best[start][1] + 1) for start in range(stop) if word[start:stop] in ids]
         best.append(min(ways))
     return best[-1]
+
+
+# --- a pool of tokenizers ---------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _log2(value: int) -> int:
+    return int((value**65_536).bit_length() - 1)
+
+
+def code_length(ids: Iterable[int], counts: Sequence[int]) -> int:
+    """In 1/65,536 bit: of each id the logarithm of all counts less that of its own, all of them one higher, rounded down."""
+    total = _log2(sum(counts) + len(counts))
+    return sum(total - _log2(counts[token_id] + 1) for token_id in ids)
+
+
+def pool_encode(
+    named: Sequence[str],
+    tokens: Sequence[Sequence[bytes | str]],
+    encoded: Sequence[Sequence[int]],
+    counts: Sequence[Sequence[int]] | None = None,
+) -> list[int]:
+    """The ids in a pool of a text, as each member encodes it.
+
+    ``named``: special tokens, then a switch token for each member; ``tokens``: of each member the bytes of its ids, or the
+    name of a special token.
+    """
+    order = list(dict.fromkeys([*named, *(token for own in tokens for token in own)]))
+    ranks = []
+    for member, ids in enumerate(encoded):
+        num_bytes = sum(len(tokens[member][token_id]) for token_id in ids)
+        ranks.append((-num_bytes, code_length(ids, counts[member]) if counts else len(ids), member))
+    best = min(ranks)[-1]
+    switch = len(named) - len(tokens) + best
+    return [switch, *(order.index(tokens[best][token_id]) for token_id in encoded[best])] if encoded[best] else []

@@ -20,7 +20,7 @@ LAYERS = [
     ["pipeline.jobs"],
     ["pipeline.stages", "pipeline.trainers", "pipeline.exports", "pipeline.storage"],
     ["pipeline.tokenizer"],
-    ["pipeline.superwords", "pipeline.morph", "pipeline.turkish_tokenizer"],
+    ["pipeline.superwords", "pipeline.morph", "pipeline.pool", "pipeline.turkish_tokenizer"],
     ["pipeline.encoding", "pipeline.morphology"],
     ["pipeline.spec", "pipeline.language"],
     ["pipeline.pretokenizer", "pipeline.normalizer", "pipeline.languages"],

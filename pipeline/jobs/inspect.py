@@ -14,6 +14,7 @@ from pipeline.jobs.manifest import read_manifest
 from pipeline.jobs.plan import model_file
 from pipeline.jobs.progress import human_bytes
 from pipeline.morph import MorphTokenizer
+from pipeline.pool import PoolTokenizer
 from pipeline.tokenizer import MODEL_FILES, ForeignTokenizer, load_tokenizer
 from pipeline.turkish_tokenizer import TurkishTokenizer02
 
@@ -76,6 +77,8 @@ def _tokenizer(path: str) -> Facts:
         return {"what": "the published hybrid tokenizer for Turkish, as it is", "vocab_size": tokenizer.vocab_size}
     if isinstance(tokenizer, MorphTokenizer):
         return {"what": "a morphology-hybrid tokenizer", **tokenizer.description()}
+    if isinstance(tokenizer, PoolTokenizer):
+        return {"what": "a pool of tokenizers, one of them for each document", **tokenizer.description()}
     longest = sorted(set(tokenizer.vocab) - set(tokenizer.special_tokens), key=len, reverse=True)[:8]
     return {
         "what": "a byte-level BPE tokenizer",

@@ -272,7 +272,7 @@ def _is_encodable(text: str) -> bool:
 
 
 def model_file(uri: str) -> str:
-    """The model that a path means: itself, or the tokenizer.json or morph.json in a directory."""
+    """The model that a path means: itself, or the one of MODEL_FILES in a directory."""
     path = storage.absolute(uri).rstrip("/")
     if path.endswith(".json"):
         return path
