@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -54,9 +55,9 @@ def _check_name(what: str, name: str) -> None:
 
 
 def _check_distinct(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{what} {name!r} is used {names.count(name)} times; names must differ")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{what} {name!r} is used {count} times; names must differ")
 
 
 def _check_weight(what: str, weight: float, least: str) -> None:

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a field of the spec"
         )
+        sub.add_argument("--yes", action="store_true", help="let the spec's sweeps make as many tokenizers as they do")
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
             sub.add_argument("--only", metavar="STEP/TASK", help="do this one task, here, to see why it fails")
@@ -102,7 +103,8 @@ def _run_command(args: argparse.Namespace) -> str:
     from pipeline.jobs.load import without_secrets
 
     overrides = [word for override in getattr(args, "overrides", []) for word in ("--set", without_secrets(override))]
-    return shlex.join([_command(), "run", getattr(args, "spec", "SPEC"), *overrides])
+    yes = ["--yes"] if getattr(args, "yes", False) else []
+    return shlex.join([_command(), "run", getattr(args, "spec", "SPEC"), *overrides, *yes])
 
 
 def _say(text: str = "") -> None:
@@ -115,7 +117,7 @@ def _say(text: str = "") -> None:
 def _load(args: argparse.Namespace) -> JobSpec:
     from pipeline.jobs.load import load_spec
 
-    return load_spec(args.spec, args.overrides)
+    return load_spec(args.spec, args.overrides, allow_many=args.yes)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -150,7 +152,7 @@ def _plan(args: argparse.Namespace) -> None:
     spec = _load(args)
     _show_plan(args, spec, settle_plan(spec))
     if not args.json:
-        _say(f"\nwritten to {storage.join(spec.output, 'plan.json')}. Next: {_command()} run {args.spec}")
+        _say(f"\nwritten to {storage.join(spec.output, 'plan.json')}. Next: {_run_command(args)}")
 
 
 def _messages(spec: JobSpec) -> list[str]:

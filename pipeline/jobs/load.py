@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import SpecError
+from pipeline.jobs.sweeps import SWEEPS, expand_sweeps
 from pipeline.spec import (
     AnySpec,
     BpeSpec,
@@ -63,11 +64,11 @@ _ADAPTER = TypeAdapter(JobSpec)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def load_spec(path: str, overrides: Sequence[str] = ()) -> JobSpec:
+def load_spec(path: str, overrides: Sequence[str] = (), *, allow_many: bool = False) -> JobSpec:
     """Read a spec file and apply ``a.b=c`` overrides (list items by number: ``tokenizers.0.vocab_size=1000``).
 
     ``${NAME}`` in the output and in URIs is an environment variable; ``${PYTHON_STDLIB}`` the folder of the standard
-    library of the running Python.
+    library of the running Python. ``allow_many``: that sweeps may make more than ``sweeps.MOST_CELLS`` tokenizers.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -85,21 +86,21 @@ def load_spec(path: str, overrides: Sequence[str] = ()) -> JobSpec:
         raise SpecError(f"{path}: a mapping with name, output, sources and tokenizers is expected")
     for override in overrides:
         _apply(root, override)
-    return parse_spec(root)
+    return parse_spec(root, allow_many=allow_many)
 
 
-def parse_spec(root: dict[str, Any]) -> JobSpec:
+def parse_spec(root: dict[str, Any], *, allow_many: bool = False) -> JobSpec:
     """Check a spec that is already a mapping."""
     try:
         root = json.loads(json.dumps(root, default=str))
     except (TypeError, ValueError, RecursionError) as error:
         raise SpecError(f"the spec is not made of names, values and lists: {error}") from error
+    root, places = expand_sweeps(_without_nulls(root), allow_many=allow_many)
     _expand_shorthands(root)
-    root = _without_nulls(root)
-    for index, item in enumerate(_items(root, "tokenizers")):
-        if item.setdefault("kind", "pool" if item.get("encoder") == "pool" else "bpe") not in _KINDS:
-            raise SpecError(f"tokenizers[{index}].kind is {item['kind']!r}; {nearest(str(item['kind']), _KINDS)}")
-    places = _expand_transitions(root)
+    for place, item in zip(places, root["tokenizers"] if places else [], strict=True):
+        usual = "pool" if isinstance(item, dict) and item.get("encoder") == "pool" else "bpe"
+        if isinstance(item, dict) and str(item.setdefault("kind", usual)) not in _KINDS:
+            raise SpecError(f"tokenizers[{place}].kind is {item['kind']!r}; {nearest(str(item['kind']), _KINDS)}")
     try:
         spec = _ADAPTER.validate_json(json.dumps(root), strict=True)
     except ValidationError as error:
@@ -234,31 +235,6 @@ def _expand_shorthands(root: dict[str, Any]) -> None:
         pack["shuffle"] = None
 
 
-def _expand_transitions(root: dict[str, Any]) -> list[int]:
-    """A tokenizer with ``transitions`` becomes one for each, NAME-t80 for 0.8; returns which each was, by number."""
-    tokenizers = root.get("tokenizers")
-    if not isinstance(tokenizers, list):
-        return []
-    expanded: list[Any] = []
-    places: list[int] = []
-    for place, tokenizer in enumerate(tokenizers):
-        transitions = tokenizer.get("transitions") if isinstance(tokenizer, dict) else None
-        is_sweep = isinstance(transitions, list) and "transition" not in tokenizer and tokenizer.get("kind") == "superbpe"
-        is_sweep &= isinstance(tokenizer, dict) and isinstance(tokenizer.get("name"), str)
-        if not is_sweep or not transitions or not all(isinstance(item, int | float) for item in transitions):
-            transitions = [None]
-        for transition in transitions:
-            one = tokenizer
-            if transition is not None:
-                one = {key: value for key, value in tokenizer.items() if key != "transitions"}
-                suffix = f"{100 * transition:.10g}" if isinstance(transition, float) else transition
-                one |= {"name": f"{tokenizer.get('name')}-t{suffix}", "transition": transition}
-            expanded.append(one)
-            places.append(place)
-    root["tokenizers"] = expanded
-    return places
-
-
 def _without_nulls(value: Any) -> Any:
     """A key without a value (``filters:``) is as good as none; only ``shuffle`` means something by it."""
     if isinstance(value, dict):
@@ -350,6 +326,7 @@ def _explain(error: dict[str, Any], root: dict[str, Any], places: list[int]) -> 
         return f"the spec is no valid JSON: {error['msg']}"
     if kind == "unexpected_keyword_argument":
         names = [f.name for f in dataclasses.fields(owner)] if owner else []
+        names += [name for name in SWEEPS if owner in _BY_NAME.values() and name != "transitions"]
         return f"{path} is not a field of the spec; {nearest(str(loc[-1]), names)}"
     if kind in ("missing", "missing_argument"):
         return f"{path} is missing"

@@ -212,6 +212,20 @@ def test_status_of_nothing(call, tmp_path):
     assert f"error: {tmp_path}/plan.json: not found" in err
 
 
+def test_yes_lets_sweeps_make_more_than_are_allowed(tokenmill, call, spec_file, tmp_path):
+    sweep = ["--set", "tokenizers.0.matrix.min_count=[" + ", ".join(map(str, range(300))) + "]"]
+    for words in (["run", "--dry-run"], ["plan"], ["submit", "--address", "http://127.0.0.1:1"]):
+        status, out, err = call(words[0], spec_file, *sweep, *words[1:])
+        assert (status, out) == (1, "")
+        assert "make 300 tokenizers (tokenizers[0]: 300); more than 256 are made only with --yes" in err
+    assert "http://127.0.0.1:1: no Ray cluster answers" in call("submit", spec_file, *sweep, *words[1:], "--yes")[2]
+    assert len(json.loads(call("run", spec_file, *sweep, "--dry-run", "--yes", "--json")[1])["packed"]) == 300
+    assert not (tmp_path / "out").exists()
+    result = tokenmill("plan", spec_file, *sweep, "--yes")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.rstrip().endswith("299]' --yes")
+
+
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 

@@ -79,9 +79,12 @@ def test_packs_name_the_tokenizers_of_a_sweep() -> None:
     root = copy.deepcopy(BASE)
     del root["tokenizers"][1]["transition"]
     root["tokenizers"][1]["transitions"] = [0.5, 0.9]
-    assert parse_spec({**root, "pack": {"tokenizers": ["super-t90"]}}).pack is not None
-    with pytest.raises(SpecError, match=r"^pack\.tokenizers names 'super'; did you mean"):
-        parse_spec({**root, "pack": {"tokenizers": ["super"]}})
+    for names, meant in (["super-t90"], ("super-t90",)), (["super", "plain"], ("super-t50", "super-t90", "plain")):
+        pack = parse_spec({**root, "pack": {"tokenizers": names}}).pack
+        assert pack is not None
+        assert pack.tokenizers == meant
+    with pytest.raises(SpecError, match=r"^pack\.tokenizers names 'supe'; did you mean"):
+        parse_spec({**root, "pack": {"tokenizers": ["supe"]}})
 
 
 def test_mistakes_behind_a_sweep_keep_their_place() -> None:
