@@ -61,19 +61,34 @@ class SourceSpec:
     name: str
     uris: tuple[str, ...]  # paths, globs, any fsspec URI
     exclude: tuple[str, ...] = ()  # patterns of names to leave out, below the fixed part of the glob; * matches / too
-    format: Literal["auto", "jsonl", "parquet", "arrow", "txt"] = "auto"  # auto: by the file's ending
+    format: Literal["auto", "jsonl", "parquet", "arrow", "txt", "fasta"] = "auto"  # auto: by the file's ending
     text_column: str = "text"
     id_column: str | None = None  # default: the file's name and the row (for lines: the byte where it starts)
     documents: Literal["file", "line"] = "file"  # txt only: what is a document
     weight: float = 1.0  # in training counts
-    errors: Errors | None = None  # invalid UTF-8; default: the job's
+    errors: Errors | None = None  # invalid UTF-8, letters that are not allowed; default: the job's
+    letters: Literal["dna", "iupac", "protein", "any"] = "dna"  # fasta only: what a sequence is made of
+    case: Literal["upper", "keep"] = "upper"  # fasta only: small letters, of masked repeats, become capitals
 
     def __post_init__(self) -> None:
         _check_name("name", self.name)
         if not self.uris:
             raise ValueError("uris is empty; at least one path or glob is needed")
+        if self.format != "auto":
+            self.check_format(self.format)
         if not 0 < self.weight <= 1_000_000 or Fraction(str(self.weight)).denominator > 1_000_000:
             raise ValueError(f"weight is {self.weight}; a number above 0 with at most 6 decimals is allowed")
+
+    def check_format(self, found: str) -> None:
+        """ValueError if a field does not go with the format that the files have."""
+        if found != "fasta":
+            for name, value, default in (("letters", self.letters, "dna"), ("case", self.case, "upper")):
+                if value != default:
+                    raise ValueError(f"{name} is {value!r}, which goes with the format fasta; the format is {found}")
+        elif self.id_column not in (None, "name"):
+            raise ValueError(
+                f"id_column is {self.id_column!r}; of a FASTA file 'name' is allowed, the first word of a header, or none"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

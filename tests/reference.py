@@ -355,3 +355,24 @@ def num_fewest(word: bytes, ids: Mapping[bytes, int]) -> tuple[int, int]:
         ways += [(best[start][0], best[start][1] + 1) for start in range(stop) if word[start:stop] in ids]
         best.append(min(ways))
     return best[-1]
+
+
+# --- FASTA ------------------------------------------------------------------------------------------------------------
+
+
+def fasta_records(content: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Of each record: where its header starts, the header without the mark, and the sequence without white space."""
+    records: list[tuple[int, bytes, bytes]] = []
+    at = 0
+    for line in content.split(b"\n"):
+        if line.startswith(b">"):
+            records.append((at, line[1:].rstrip(b"\r"), b""))
+        elif not line.startswith(b";"):
+            letters = b"".join(line.split())
+            if records:
+                start, header, sequence = records[-1]
+                records[-1] = (start, header, sequence + letters)
+            else:
+                assert not letters
+        at += len(line) + 1
+    return records
