@@ -76,6 +76,9 @@ LINES = r"[^\n]*\n|[^\n]+"
 PARAGRAPHS = r"[^\r\n]*[\r\n]+|[^\r\n]+"
 """Lines with all the line breaks behind them."""
 
+LONGEST_KMER = 1000
+"""Letters of the longest k-mers."""
+
 WORDS_AT_ONCE = 1 << 16
 """Words per chunk that the splitter yields, or some more: their stops stay in the second-level cache."""
 
@@ -172,9 +175,21 @@ class Pretokenizer:
         return Pretokenizer(((DIGITS[digits],) if digits else ()) + (regex,))
 
     @staticmethod
-    def kmers(length: int) -> Pretokenizer:
-        """Words of ``length`` characters, one after the other from the start of a document; the last may be shorter."""
-        return Pretokenizer((rf"[\s\S]{{1,{length}}}",))
+    def kmers(k: int) -> Pretokenizer:
+        """k-mers side by side: a document is cut after every ``k`` characters, from its beginning; the last may be shorter.
+
+        Raises
+        ------
+        ValueError
+            ``k`` is not 1 to ``LONGEST_KMER``.
+
+        Examples
+        --------
+        With ``k = 3``, ``ACGTACGT`` is cut into ``ACG``, ``TAC`` and ``GT``.
+        """
+        if not 1 <= k <= LONGEST_KMER:
+            raise ValueError(f"k is {k}; 1 to {LONGEST_KMER} is allowed")
+        return Pretokenizer((rf"[\s\S]{{1,{k}}}",))
 
     @property
     def messages(self) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pipeline.kernels.ranks import MOST_IDS
 from pipeline.normalizer import NORMALIZERS, UNCASED
-from pipeline.pretokenizer import LINES, PARAGRAPHS, PRESETS, RECIPES, Pretokenizer
+from pipeline.pretokenizer import LINES, LONGEST_KMER, PARAGRAPHS, PRESETS, RECIPES, Pretokenizer
 from pipeline.terms import PACKS
 
 Errors = Literal["stop", "replace", "skip"]
@@ -30,7 +30,6 @@ ROOT_SHARE = 0.96
 _MOST_COUNT = 10**12
 _MOST_CHUNK_CHARS = 1 << 20
 _MOST_CHARS = 100
-_MOST_KMER = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -78,18 +77,33 @@ class SourceSpec:
     name: str
     uris: tuple[str, ...]  # paths, globs, any fsspec URI
     exclude: tuple[str, ...] = ()  # patterns of names to leave out, below the fixed part of the glob; * matches / too
-    format: Literal["auto", "jsonl", "parquet", "arrow", "txt"] = "auto"  # auto: by the file's ending
+    format: Literal["auto", "jsonl", "parquet", "arrow", "txt", "fasta"] = "auto"  # auto: by the file's ending
     text_column: str = "text"
     id_column: str | None = None  # default: the file's name and the row (for lines: the byte where it starts)
     documents: Literal["file", "line"] = "file"  # txt only: what is a document
     weight: float = 1.0  # in training counts
-    errors: Errors | None = None  # invalid UTF-8; default: the job's
+    errors: Errors | None = None  # invalid UTF-8, letters that are not allowed; default: the job's
+    letters: Literal["dna", "iupac", "protein", "any"] = "dna"  # fasta only: what a sequence is made of
+    case: Literal["upper", "keep"] = "upper"  # fasta only: small letters, of masked repeats, become capitals
 
     def __post_init__(self) -> None:
         _check_name("name", self.name)
         if not self.uris:
             raise ValueError("uris is empty; at least one path or glob is needed")
+        if self.format != "auto":
+            self.check_format(self.format)
         _check_weight("weight", self.weight, "above 0")
+
+    def check_format(self, found: str) -> None:
+        """ValueError if a field does not go with the format that the files have."""
+        if found != "fasta":
+            for name, value, default in (("letters", self.letters, "dna"), ("case", self.case, "upper")):
+                if value != default:
+                    raise ValueError(f"{name} is {value!r}, which goes with the format fasta; the format is {found}")
+        elif self.id_column not in (None, "name"):
+            raise ValueError(
+                f"id_column is {self.id_column!r}; of a FASTA file 'name' is allowed, the first word of a header, or none"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,8 +333,8 @@ class DnaSpec(TokenizerSpec):
 
     def __post_init__(self) -> None:
         TokenizerSpec.__post_init__(self)
-        if self.kmer is not None and not 1 <= self.kmer <= _MOST_KMER:
-            raise ValueError(f"kmer is {self.kmer}; 1 to {_MOST_KMER} is allowed")
+        if self.kmer is not None and not 1 <= self.kmer <= LONGEST_KMER:
+            raise ValueError(f"kmer is {self.kmer}; 1 to {LONGEST_KMER} is allowed")
 
     def make_pretokenizer(self) -> Pretokenizer:
         """As ``TokenizerSpec``."""

@@ -400,3 +400,24 @@ def pool_encode(
     best = min(ranks)[-1]
     switch = len(named) - len(tokens) + best
     return [switch, *(order.index(tokens[best][token_id]) for token_id in encoded[best])] if encoded[best] else []
+
+
+# --- FASTA ------------------------------------------------------------------------------------------------------------
+
+
+def fasta_records(content: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Of each record: where its header starts, the header without the mark, and the sequence without white space."""
+    records: list[tuple[int, bytes, bytes]] = []
+    at = 0
+    for line in content.split(b"\n"):
+        if line.startswith(b">"):
+            records.append((at, line[1:].rstrip(b"\r"), b""))
+        elif not line.startswith(b";"):
+            letters = b"".join(line.split())
+            if records:
+                start, header, sequence = records[-1]
+                records[-1] = (start, header, sequence + letters)
+            else:
+                assert not letters
+        at += len(line) + 1
+    return records

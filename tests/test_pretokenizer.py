@@ -15,7 +15,7 @@ from pipeline import pretokenizer
 from pipeline.arrow import rows_of
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.kernels.split import SPAN
-from pipeline.pretokenizer import DIGITS, GPT2_REGEX, PRESETS, RECIPES, Pretokenizer
+from pipeline.pretokenizer import DIGITS, GPT2_REGEX, LONGEST_KMER, PRESETS, RECIPES, Pretokenizer
 from tests import reference, strategies
 
 LOOKBEHIND = r"(?<=a)b|\s+|\w"
@@ -108,6 +108,30 @@ def test_digits(preset: str, digits: str, words: list[str]) -> None:
 def test_presets_on_one_sentence(preset: str, words: list[str]) -> None:
     found = words_of(Pretokenizer.named(preset), ["I'm 12345, John'S\n\n "])
     assert [word.decode() for word in found] == words
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, LONGEST_KMER])
+@given(strategies.texts)
+def test_kmers(k: int, texts: list[str]) -> None:
+    cutter = Pretokenizer.kmers(k)
+    assert cutter.messages == []
+    words = words_of(cutter, texts)
+    assert [word.decode() for word in words] == [text[at : at + k] for text in texts for at in range(0, len(text), k)]
+    assert [reference.spell(word) for word in words] == outside_words(cutter.to_tokenizers(), texts)
+
+
+def test_kmers_start_where_a_document_does() -> None:
+    assert words_of(Pretokenizer.kmers(3), ["ACGTACGT", "TT", "\n\r\nA"]) == [b"ACG", b"TAC", b"GT", b"TT", b"\n\r\n", b"A"]
+    long = "ACGTTGCA" * (SPAN // 4)
+    assert words_of(Pretokenizer.kmers(6), [long, "A", long]) == [
+        text[at : at + 6].encode() for text in (long, "A", long) for at in range(0, len(text), 6)
+    ]
+
+
+@pytest.mark.parametrize("k", [0, -1, LONGEST_KMER + 1])
+def test_kmers_of_no_length(k: int) -> None:
+    with pytest.raises(ValueError, match=rf"k is {k}; 1 to {LONGEST_KMER} is allowed"):
+        Pretokenizer.kmers(k)
 
 
 @given(strategies.texts)

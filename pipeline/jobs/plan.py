@@ -39,7 +39,8 @@ _MAX_LARGE_PARTITIONS = 1024
 
 _FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
-    ".feather": "arrow", ".ipc": "arrow", ".txt": "txt", ".text": "txt",
+    ".feather": "arrow", ".ipc": "arrow", ".txt": "txt", ".text": "txt", ".fa": "fasta", ".fasta": "fasta", ".fna": "fasta",
+    ".ffn": "fasta", ".faa": "fasta", ".frn": "fasta",
 }  # fmt: skip
 
 
@@ -355,12 +356,19 @@ def _read_options(source: SourceSpec, files: list[storage.StoredFile], index: in
         raise SpecError(
             f"sources[{index}].uris match files of several formats ({', '.join(sorted(formats))}); make a source of each"
         )
+    found = formats.pop()
+    try:
+        source.check_format(found)
+    except ValueError as error:
+        raise SpecError(f"sources[{index}].{error}") from error
     return ReadOptions(
-        format=formats.pop(),  # type: ignore[arg-type]
+        format=found,  # type: ignore[arg-type]
         text_column=source.text_column,
         id_column=source.id_column,
         documents=source.documents,
         errors=source.errors or spec.errors,
+        letters=source.letters,
+        case=source.case,
     )
 
 
@@ -370,7 +378,7 @@ def _format_of(uri: str, index: int) -> str:
     if ending not in _FORMATS:
         raise SpecError(
             f"sources[{index}].uris match {uri}, whose ending {ending!r} tells no format; "
-            "set the source's format to jsonl, parquet, arrow or txt"
+            "set the source's format to jsonl, parquet, arrow, txt or fasta"
         )
     return _FORMATS[ending]
 

@@ -57,7 +57,6 @@ from pipeline.stages.source import coalesce, read_documents
 from pipeline.stages.units import cut_at_random, is_in_sample
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, OwnTokenizer, Tokenizer, load_tokenizer, parse_tokenizer
 
-
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 
 

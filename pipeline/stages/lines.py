@@ -2,113 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import zstandard
 from numpy.typing import NDArray
 
 from pipeline.arrow import binary_array
 from pipeline.errors import DataError
-from pipeline.kernels.keys import PADDING
-from pipeline.kernels.ragged import gather_ranges, line_starts
+from pipeline.kernels.ragged import gather_ranges
+from pipeline.stages.blocks import BOM, iter_blocks, iter_part, starts_of_lines
 from pipeline.stages.shard import FileRange, ReadOptions
-
-_READ_BYTES = 4 << 20
-_COMPRESSED_BYTES = 256 << 10
-_BOM = b"\xef\xbb\xbf"
-
-
-def _compression(name: str) -> str | None:
-    return next((ending for ending in (".gz", ".zst") if name.endswith(ending)), None)
-
-
-def _iter_blocks(file: IO[bytes], part: FileRange) -> Iterator[bytes]:
-    """The file's bytes, decompressed; DataError if a compressed stream is damaged or cut off."""
-    ending = _compression(part.uri)
-    if ending is None:
-        while block := file.read(_READ_BYTES):
-            yield block
-        return
-    opened = gzip.GzipFile(fileobj=file) if ending == ".gz" else _ZstdFrames(file)
-    try:
-        while block := opened.read(_READ_BYTES):
-            yield block
-    except EOFError as error:
-        raise DataError(f"{part.uri}: the {ending[1:]} stream is cut off; copy the file again") from error
-    except (zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise DataError(f"{part.uri}: damaged {ending[1:]} stream: {error}") from error
-
-
-class _ZstdFrames:
-    """Reads zstd frames one after the other; unlike zstandard's own reader it knows when the last is cut off.
-
-    Input is fed in small pieces, and a piece that yields much is fed in smaller ones: a block of zstd holds at most
-    128 kB of text, but a kilobyte of a repetitive stream holds thousands of blocks.
-    """
-
-    _FED_BYTES = 256
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._frame: Any = None
-        self._pending = memoryview(b"")
-
-    def read(self, num_bytes: int) -> bytes:
-        """About ``num_bytes``, none at the end; EOFError if a frame is cut off."""
-        pieces: list[bytes] = []
-        size = 0
-        while size < num_bytes:
-            self._pending = self._pending or memoryview(self._file.read(_COMPRESSED_BYTES))
-            if not self._pending:
-                if self._frame is not None and not self._frame.eof:
-                    raise EOFError
-                break
-            if self._frame is None or self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            fed, self._pending = self._pending[: self._FED_BYTES], self._pending[self._FED_BYTES :]
-            pieces.append(self._frame.decompress(fed))
-            size += len(pieces[-1])
-            if self._frame.eof:
-                self._pending = memoryview(self._frame.unused_data + self._pending)
-        return b"".join(pieces)
-
-
-def _line_start(file: IO[bytes], at: int) -> int:
-    """The first line start at or after byte ``at`` of a plain file; its end if there is none."""
-    if at == 0:
-        return 0
-    file.seek(at - 1)
-    at -= 1
-    while block := file.read(_READ_BYTES):
-        end = block.find(b"\n")
-        if end >= 0:
-            return at + end + 1
-        at += len(block)
-    return at
-
-
-def _iter_range(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
-    file.seek(start)
-    while start < stop and (block := file.read(min(_READ_BYTES, stop - start))):
-        yield block
-        start += len(block)
 
 
 def _iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, bytes]]:
     """Whole lines, several at a time, with the byte where the first starts. Of a range: the lines that *start* in it."""
-    at = 0
-    if part.start is not None and part.stop is not None:
-        at = _line_start(file, part.start)
-        blocks = _iter_range(file, at, _line_start(file, part.stop))
-    else:
-        blocks = _iter_blocks(file, part)
+    at, blocks = iter_part(file, part, b"\n")
     pieces: list[bytes] = []
     for block in blocks:
         last = block.rfind(b"\n") + 1
@@ -123,20 +35,14 @@ def _iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, b
         yield at, b"".join(pieces)
 
 
-def _line_starts(lines: bytes) -> NDArray[np.int64]:
-    padded = np.frombuffer(lines + bytes(PADDING), dtype=np.uint8)
-    starts: NDArray[np.int64] = line_starts(padded, len(lines))
-    return starts
-
-
 def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
     """Documents of plain text: the whole file, or its lines without their ends."""
     if options.documents == "file":
-        text = b"".join(_iter_blocks(file, part))
+        text = b"".join(iter_blocks(file, part))
         yield pa.array([part.name], type=pa.large_string()), pa.array([text], type=pa.large_binary())
         return
     for first, lines in _iter_line_blocks(file, part):
-        starts = _line_starts(lines)
+        starts = starts_of_lines(lines)
         chars = np.frombuffer(lines, dtype=np.uint8)
         stops = np.append(starts[1:], len(lines) + (not lines.endswith(b"\n"))) - 1
         stops -= (stops > starts) & (chars[stops - 1] == ord("\r"))
@@ -147,9 +53,9 @@ def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterat
     """A document a line of JSON; what the fast decoder refuses goes line by line, to be judged or named."""
     decoder = msgspec.json.Decoder(_row_type(options))
     for first, lines in _iter_line_blocks(file, part):
-        if first == 0 and lines.startswith(_BOM):
-            first, lines = len(_BOM), lines[len(_BOM) :]
-        starts = _line_starts(lines)
+        if first == 0 and lines.startswith(BOM):
+            first, lines = len(BOM), lines[len(BOM) :]
+        starts = starts_of_lines(lines)
         try:
             rows: list[Any] = decoder.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-Format = Literal["jsonl", "parquet", "arrow", "txt"]
+Format = Literal["jsonl", "parquet", "arrow", "txt", "fasta"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class ReadOptions:
     id_column: str | None = None
     documents: Literal["file", "line"] = "file"
     errors: Literal["stop", "replace", "skip"] = "stop"
+    letters: Literal["dna", "iupac", "protein", "any"] = "dna"
+    case: Literal["upper", "keep"] = "upper"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,11 @@ class ListedFile:
     row_groups: tuple[int, ...] = ()
 
 
-def can_split_lines(uri: str, options: ReadOptions) -> bool:
-    """Whether the file may be cut at any line end."""
+def can_cut_anywhere(uri: str, options: ReadOptions) -> bool:
+    """Whether the file may be cut at any byte: a range has the lines, or the FASTA records, that start in it."""
     is_plain = not uri.endswith((".gz", ".zst"))
-    return is_plain and (options.format == "jsonl" or (options.format == "txt" and options.documents == "line"))
+    is_lines = options.format == "txt" and options.documents == "line"
+    return is_plain and (is_lines or options.format in ("jsonl", "fasta"))
 
 
 def _pieces(file: ListedFile, options: ReadOptions, shard_bytes: int) -> list[tuple[FileRange, int]]:
@@ -97,7 +100,7 @@ def _pieces(file: ListedFile, options: ReadOptions, shard_bytes: int) -> list[tu
             uri=file.uri, name=file.name, num_bytes=file.num_bytes, version=file.version, start=start, stop=stop
         )
 
-    if can_split_lines(file.uri, options) and file.num_bytes > shard_bytes:
+    if can_cut_anywhere(file.uri, options) and file.num_bytes > shard_bytes:
         num_ranges = -(-file.num_bytes // shard_bytes)
         cuts = [file.num_bytes * i // num_ranges for i in range(num_ranges + 1)]
         return [(part(a, b), b - a) for a, b in itertools.pairwise(cuts)]

@@ -1,10 +1,11 @@
 """Read documents out of open files, batch after batch.
 
 Every reader is a stream: memory holds a block and the longest document, whatever the size of the file. What cannot be a
-document is either dropped under a name (``null``, ``empty``, ``invalid_utf8``) or ends in a DataError that says where.
+document is either dropped under a name (``null``, ``empty``, ``invalid_utf8``, ``letters``) or ends in a DataError that
+says where.
 
-A document's default id is ``FILE:ROW`` for tables and ``FILE:BYTE`` (where its line starts) for lines, so that it does
-not depend on how a file was cut into shards.
+A document's default id is ``FILE:ROW`` for tables and ``FILE:BYTE`` (where its line, or its header, starts) for lines and
+FASTA, so that it does not depend on how a file was cut into shards.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import DataError
 from pipeline.schema import DOCUMENTS
+from pipeline.stages.fasta import read_fasta
 from pipeline.stages.lines import read_jsonl, read_text
 from pipeline.stages.shard import FileRange, ReadOptions
 from pipeline.stages.tables import read_arrow, read_parquet
@@ -42,6 +44,8 @@ def read_documents(
         raw = read_arrow(file, part, options)
     elif options.format == "jsonl":
         raw = read_jsonl(file, part, options)
+    elif options.format == "fasta":
+        raw = read_fasta(file, part, options, dropped)
     else:
         raw = read_text(file, part, options)
     for ids, texts in raw:
@@ -56,7 +60,7 @@ def coalesce(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         waiting.append(batch)
         num_bytes += batch.nbytes
         if num_bytes >= BATCH_BYTES:
-            yield pa.concat_batches(waiting)
+            yield pa.concat_batches(waiting) if len(waiting) > 1 else batch  # without a copy of what is large
             waiting, num_bytes = [], 0
     if waiting:
         yield pa.concat_batches(waiting)

@@ -69,7 +69,9 @@ def test_an_unknown_ending(plan, tmp_path):
 @pytest.mark.parametrize(
     ("name", "format"),
     [("a.jsonl", "jsonl"), ("a.ndjson", "jsonl"), ("a.json.gz", "jsonl"), ("a.jsonl.zst", "jsonl"), ("a.txt", "txt"),
-     ("a.txt.gz", "txt"), ("a.txt.zst", "txt"), ("a.b.parquet", "parquet"), ("a.arrow", "arrow"), ("a.feather", "arrow")],
+     ("a.txt.gz", "txt"), ("a.txt.zst", "txt"), ("a.b.parquet", "parquet"), ("a.arrow", "arrow"), ("a.feather", "arrow"),
+     ("a.fa", "fasta"), ("a.fasta.gz", "fasta"), ("a.fna.zst", "fasta"), ("a.ffn", "fasta"), ("a.faa", "fasta"),
+     ("a.frn", "fasta")],
 )  # fmt: skip
 def test_the_format_of_an_ending(plan, tmp_path, name, format):
     root = tree(tmp_path / "in", name)
@@ -81,6 +83,18 @@ def test_files_of_several_formats_in_one_source(plan, tmp_path):
     with pytest.raises(SpecError, match=r"sources\[0\]\.uris match files of several formats \(jsonl, txt\)"):
         plan(source(f"{root}/*"))
     assert plan(source(f"{root}/*.jsonl*")).read_options[0].format == "jsonl"
+
+
+def test_letters_and_case_go_with_fasta(plan, tmp_path):
+    root = tree(tmp_path / "in", "a.jsonl", "b.fa")
+    fasta = plan(source(root / "b.fa", letters="protein", case="keep", id_column="name")).read_options[0]
+    assert (fasta.format, fasta.letters, fasta.case, fasta.id_column) == ("fasta", "protein", "keep", "name")
+    with pytest.raises(
+        SpecError, match=r"sources\[0\]\.letters is 'iupac', which goes with the format fasta; the .* is jsonl"
+    ):
+        plan(source(root / "a.jsonl", letters="iupac"))
+    with pytest.raises(SpecError, match=r"sources\[0\]\.id_column is 'id'; of a FASTA file 'name' is allowed"):
+        plan(source(root / "b.fa", id_column="id"))
 
 
 def test_exclude(plan, tmp_path):

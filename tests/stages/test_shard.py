@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.shard import ListedFile, ReadOptions, Shard, can_split_lines, plan_shards, usual_shard_bytes
+from pipeline.stages.shard import ListedFile, ReadOptions, Shard, can_cut_anywhere, plan_shards, usual_shard_bytes
 from tests import reference
 
 MIB = 1 << 20
@@ -109,7 +109,7 @@ def test_compressed_files_stay_whole_and_weigh_more(ending: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "options", "can_split"),
+    ("uri", "options", "can_cut"),
     [
         ("a.jsonl", LINES, True),
         ("a.jsonl.gz", LINES, False),
@@ -117,12 +117,14 @@ def test_compressed_files_stay_whole_and_weigh_more(ending: str) -> None:
         ("a.txt", ReadOptions(format="txt", documents="line"), True),
         ("a.txt", ReadOptions(format="txt", documents="file"), False),
         ("a.txt.gz", ReadOptions(format="txt", documents="line"), False),
+        ("a.fa", ReadOptions(format="fasta"), True),
+        ("a.fa.gz", ReadOptions(format="fasta"), False),
         ("a.parquet", PARQUET, False),
         ("a.arrow", WHOLE, False),
     ],
 )
-def test_what_can_be_cut_at_lines(uri: str, options: ReadOptions, can_split: bool) -> None:
-    assert can_split_lines(uri, options) is can_split
+def test_what_can_be_cut_anywhere(uri: str, options: ReadOptions, can_cut: bool) -> None:
+    assert can_cut_anywhere(uri, options) is can_cut
 
 
 def test_docstring_example() -> None:
