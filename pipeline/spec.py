@@ -290,7 +290,7 @@ class DomainSpec(WordBpeSpec):
     use_terms: Literal["reserve", "count"] = "reserve"  # each is a token, cut out of the text | each is counted as words
     term_weight: float = 1.0  # count: how often each term is counted
     case: Literal["cased", "uncased"] = "cased"
-    pad_to: Literal["power_of_two"] | int | None = None  # the vocabulary, with reserved special tokens
+    pad_to: str | int | None = None  # power_of_two, or a number: ids are a multiple of it, with reserved special tokens
 
     def __post_init__(self) -> None:
         WordBpeSpec.__post_init__(self)
@@ -301,8 +301,9 @@ class DomainSpec(WordBpeSpec):
         if not self.terms and self.terms is not None:
             raise ValueError("terms is empty; a file, or a list of terms, is needed, or leave it out")
         _check_weight("term_weight", self.term_weight, "above 0")
-        if isinstance(self.pad_to, int) and not 1 <= self.pad_to <= MOST_IDS:
-            raise ValueError(f"pad_to is {self.pad_to}; 1 to {MOST_IDS}, or power_of_two, is allowed")
+        is_right = 1 <= self.pad_to <= MOST_IDS if isinstance(self.pad_to, int) else self.pad_to in (None, "power_of_two")
+        if not is_right:
+            raise ValueError(f"pad_to is {self.pad_to!r}; 1 to {MOST_IDS}, or power_of_two, is allowed")
         if (size := padded_size(self.vocab_size, self.pad_to)) > MOST_IDS:
             raise ValueError(
                 f"pad_to is {self.pad_to}, vocab_size {self.vocab_size}: that is {size} ids; at most {MOST_IDS} are possible"

@@ -273,6 +273,11 @@ def _is_meant(loc: Sequence[int | str], root: dict[str, Any]) -> bool:
     return loc[2] == _KINDS[kind].__name__
 
 
+def _is_branch(key: int | str) -> bool:
+    """Whether it names a type that was tried, of several that are allowed."""
+    return isinstance(key, str) and key.startswith(("float", "str", "tuple["))
+
+
 def _path(loc: Sequence[int | str]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc).lstrip(".")
 
@@ -319,7 +324,7 @@ def _explain(error: dict[str, Any], root: dict[str, Any], places: list[int]) -> 
     loc, kind = error["loc"], error["type"]
     owner = _class_at(loc)
     if len(loc) >= 3 and loc[0] == "tokenizers":
-        loc = (loc[0], places[loc[1]], *(key for key in loc[3:] if key != "float"))  # without what was tried
+        loc = (loc[0], places[loc[1]], *(key for key in loc[3:] if not _is_branch(key)))  # without what was tried
     path = _path(loc)
     found = _Hidden(error["input"]) if _may_be_secret(loc) else error["input"]
     if not loc and kind != "value_error":

@@ -46,6 +46,10 @@ from pipeline.trainers.domain import count_terms, padding, reserve_terms
 from pipeline.trainers.superbpe import first_merges, first_tokens, num_initial
 
 
+_FIRST_NEW = 20
+"""New tokens that the report shows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What a training starts from, beside words. ``subwords``: merges that are trained already, their task and entry; or
@@ -85,7 +89,7 @@ class _Trained:
     special_tokens: tuple[str, ...]
     added_tokens: tuple[AddedToken, ...] = ()
     workers: dict[str, int] = field(default_factory=dict)
-    report: dict[str, int] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)
 
 
@@ -373,7 +377,7 @@ def _train_extend(training: _Training, spec: ExtendSpec, base: Tokenizer) -> _Tr
     trained, figures, workers = train_second(
         files, training.words.num_workers, training.options, training.checkpoint, training.open_partitions
     )
-    new = list(trained.vocab)[base.vocab_size :]
+    new = [to_bytes(chars).decode(errors="replace") for chars in list(trained.vocab)[base.vocab_size :]]
     if len(trained.vocab) < spec.vocab_size and not spec.allow_smaller:
         raise DataError(
             f"tokenizer {spec.name!r}: nothing is left to merge at {len(trained.vocab)} tokens, and vocab_size is "
@@ -385,8 +389,13 @@ def _train_extend(training: _Training, spec: ExtendSpec, base: Tokenizer) -> _Tr
         special_tokens=base.special_tokens,
         added_tokens=base.added_tokens,
         workers=workers,
-        report={"base_tokens": base.vocab_size, "base_merges": len(base.merges), "new_tokens": len(new)},
-        told={"new_token_texts": [to_bytes(chars).decode(errors="replace") for chars in new]},
+        report={
+            "base_tokens": base.vocab_size,
+            "base_merges": len(base.merges),
+            "new_tokens": len(new),
+            "first_new_tokens": new[:_FIRST_NEW],
+        },
+        told={"new_token_texts": new},
     )
 
 

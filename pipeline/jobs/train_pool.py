@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,10 +23,12 @@ def publish_pool(
 ) -> Report:
     """Publish the directory of a pool. ``words``: by member, what it was trained on."""
     specs = {tokenizer.name: tokenizer for tokenizer in job.spec.trained}
-    counts = None
+    counts: tuple[NDArray[np.int64], ...] = ()
     if pool.selector == "bits":
-        counts = {name: count_tokens(word_files(job, specs[name], words[name]), member) for name, member in members.items()}
-    result = PoolTokenizer.of(dict(members), selector=pool.selector, counts=counts)
+        files = (word_files(job, specs[name], words[name]) for name in members)
+        counts = tuple(count_tokens(some, member) for some, member in zip(files, members.values(), strict=True))
+    described = json.loads(json.dumps(dataclasses.asdict(pool)))
+    result = PoolTokenizer(dict(members), pool.selector, counts, described)
     for name, content in result.files().items():
         outputs.write_bytes(f"tokenizers/{pool.name}/{name}", content)
     return {"vocab_size": result.vocab_size, "members": list(pool.members), "sha256": result.sha256}

@@ -395,7 +395,7 @@ def test_a_pool_is_packed_and_measured_as_any_other(corpus: Path, tmp_path: Path
     [
         ({"members": ["t0"]}, "tokenizers[2].members has 1; name two or more"),
         ({"members": ["t0", "t0"]}, "tokenizers[2].members: the name 't0' is used 2 times"),
-        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; did you mean"),
+        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; allowed: t0, t1"),
         ({"members": ["t0", "t1"]}, "'t2': its members have different normalizers"),
         ({"members": ["t0", "t1"], "vocab_size": 7}, "tokenizers[2].vocab_size is not a field of the spec"),
     ],
