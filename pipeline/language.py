@@ -20,10 +20,11 @@ Three tables, tab-separated, UTF-8, each with a line of column names; ``#`` star
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.errors import SpecError
+from pipeline.tsv import Line, read_table
 
 TABLES = {
     "harmony.tsv": ("rule", "looks", "letters", "becomes"),
@@ -115,53 +116,6 @@ class Language:
         return text.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A row of a table, and where it stands."""
-
-    place: str
-    cells: tuple[str, ...]
-
-    def error(self, message: str) -> SpecError:
-        return SpecError(f"{self.place}: {message}")
-
-
-def read_table(content: bytes, place: str, columns: tuple[str, ...]) -> Iterator[_Line]:
-    """The rows of a table; ``place`` names the file in errors.
-
-    Raises
-    ------
-    SpecError
-        It is not UTF-8, has other columns, or a row with too few or too many.
-    """
-    seen_header = False
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        where = f"{place}, line {number}"
-        try:
-            text = line.decode().rstrip("\r")
-        except UnicodeDecodeError as error:
-            raise SpecError(
-                f"{where}: byte {error.start} is not UTF-8 (0x{line[error.start]:02x}); save the table as UTF-8"
-            ) from error
-        if not text.strip() or text.startswith("#"):
-            continue
-        cells = tuple(cell.strip() for cell in text.split("\t"))
-        if not seen_header:
-            if cells != columns:
-                raise SpecError(f"{where}: the columns are {', '.join(cells)}; {', '.join(columns)} are expected")
-            seen_header = True
-            continue
-        if len(cells) != len(columns):
-            raise SpecError(
-                f"{where}: {len(cells)} cells; {len(columns)} ({', '.join(columns)}), separated by tabs, are expected"
-            )
-        if "" in cells:
-            raise SpecError(f"{where}: the {columns[cells.index('')]} is empty; - stands for nothing")
-        yield _Line(where, cells)
-    if not seen_header:
-        raise SpecError(f"{place}: it is empty; a line with the columns {', '.join(columns)} is expected")
-
-
 def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None = None) -> Language:
     """A language from the content of its three tables; ``places``: what to call them in errors.
 
@@ -189,15 +143,15 @@ def parse_language(files: Mapping[str, bytes], places: Mapping[str, str] | None 
 
 
 def _parse_harmony(
-    lines: list[_Line], place: str
-) -> tuple[frozenset[str], dict[str, str], dict[str, tuple[Row, ...]], list[tuple[_Line, str]]]:
+    lines: list[Line], place: str
+) -> tuple[frozenset[str], dict[str, str], dict[str, tuple[Row, ...]], list[tuple[Line, str]]]:
     sets: dict[str, str] = {}
     upper: dict[str, str] = {}
     rules: dict[str, list[Row]] = {}
-    lines_of: dict[str, list[_Line]] = {}
-    asked: list[tuple[_Line, str]] = []  # stems that rules look for
+    lines_of: dict[str, list[Line]] = {}
+    asked: list[tuple[Line, str]] = []  # stems that rules look for
 
-    def letters_of(line: _Line, cell: str) -> str:
+    def letters_of(line: Line, cell: str) -> str:
         for name in _NAME.findall(cell):
             if name not in sets:
                 raise line.error(f"{{{name}}} is no set of letters; known so far: {', '.join(sets) or 'none'}")
@@ -227,7 +181,7 @@ def _parse_harmony(
     return frozenset(sets[VOWEL]), upper, {name: tuple(rows) for name, rows in rules.items()}, asked
 
 
-def _parse_form(line: _Line, cell: str) -> tuple[Part, ...]:
+def _parse_form(line: Line, cell: str) -> tuple[Part, ...]:
     """``l{A}r`` as ``("text", "l"), ("rule", "A"), ("text", "r")``."""
     if cell == _NOTHING:
         return ()
@@ -237,7 +191,7 @@ def _parse_form(line: _Line, cell: str) -> tuple[Part, ...]:
     return tuple(("rule" if i % 2 else "text", piece) for i, piece in enumerate(pieces) if piece or i % 2)
 
 
-def _check_rules(rules: dict[str, list[Row]], lines: dict[str, list[_Line]]) -> None:
+def _check_rules(rules: dict[str, list[Row]], lines: dict[str, list[Line]]) -> None:
     """SpecError if a rule becomes one that is not there, or itself in the end."""
     uses = {
         name: list(dict.fromkeys(part for row in rows for kind, part in row.becomes if kind == "rule"))
@@ -269,7 +223,7 @@ def _check_rules(rules: dict[str, list[Row]], lines: dict[str, list[_Line]]) -> 
 # --- affixes ----------------------------------------------------------------------------------------------------------
 
 
-def _parse_affixes(lines: list[_Line], rules: Mapping[str, tuple[Row, ...]]) -> list[Affix]:
+def _parse_affixes(lines: list[Line], rules: Mapping[str, tuple[Row, ...]]) -> list[Affix]:
     affixes = []
     names: dict[str, str] = {}
     forms: dict[tuple[str, str], str] = {}
@@ -303,7 +257,7 @@ def _parse_affixes(lines: list[_Line], rules: Mapping[str, tuple[Row, ...]]) -> 
     return affixes
 
 
-def _check_classes(language: Language, declared: set[str], lines: Mapping[str, list[_Line]]) -> None:
+def _check_classes(language: Language, declared: set[str], lines: Mapping[str, list[Line]]) -> None:
     """SpecError if there are too many classes, or a table uses one that affixes.tsv does not name."""
     kinds = language.kinds
     if len(kinds) > MOST_CLASSES:
@@ -322,7 +276,7 @@ def _check_classes(language: Language, declared: set[str], lines: Mapping[str, l
             )
 
 
-def _check_stems(language: Language, lines: Mapping[str, list[_Line]], asked: list[tuple[_Line, str]]) -> None:
+def _check_stems(language: Language, lines: Mapping[str, list[Line]], asked: list[tuple[Line, str]]) -> None:
     stems = language.stems
     if len(stems) > MOST_STEMS:
         raise lines["affixes.tsv"][0].error(f"{len(stems)} stems ({', '.join(stems)}); at most {MOST_STEMS} are possible")
@@ -335,7 +289,7 @@ def _check_stems(language: Language, lines: Mapping[str, list[_Line]], asked: li
                 raise line.error(f"no affix asks for the stem {stem!r}; there are {', '.join(stems)}")
 
 
-def _check_letters(language: Language, lines: Mapping[str, list[_Line]]) -> None:
+def _check_letters(language: Language, lines: Mapping[str, list[Line]]) -> None:
     """SpecError if a rule or an affix has capitals, or blanks among its letters."""
     cells = [
         (line, cell)
@@ -352,7 +306,7 @@ def _check_letters(language: Language, lines: Mapping[str, list[_Line]]) -> None
             raise line.error(f"{cell!r} holds white space; write the letters one behind the other")
 
 
-def _check_case(language: Language, lines: list[_Line]) -> None:
+def _check_case(language: Language, lines: list[Line]) -> None:
     """SpecError if a form is neither in lower case nor capitalized, or not as its root is."""
     for root, line in zip(language.roots, lines, strict=True):
         is_name = root.text != language.lower(root.text)
@@ -367,7 +321,7 @@ def _check_case(language: Language, lines: list[_Line]) -> None:
 # --- roots ------------------------------------------------------------------------------------------------------------
 
 
-def _parse_roots(lines: list[_Line]) -> list[Root]:
+def _parse_roots(lines: list[Line]) -> list[Root]:
     roots = []
     places: dict[str, str] = {}
     for line in lines:

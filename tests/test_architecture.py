@@ -23,9 +23,10 @@ LAYERS = [
     ["pipeline.superwords", "pipeline.morph", "pipeline.pool", "pipeline.turkish_tokenizer"],
     ["pipeline.encoding", "pipeline.morphology"],
     ["pipeline.spec", "pipeline.language"],
+    ["pipeline.terms"],
     ["pipeline.pretokenizer", "pipeline.normalizer", "pipeline.languages"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],
-    ["pipeline.regex_syntax", "pipeline.boundaries"],
+    ["pipeline.regex_syntax", "pipeline.boundaries", "pipeline.tsv"],
     ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
 ]
 # What of its own row a module may use: jobs and stages are made of several files, one trainer gives what another gives, the
