@@ -7,7 +7,7 @@ import json
 from pipeline import storage
 from pipeline.errors import ArtifactError, SpecError, StorageError
 from pipeline.spec import DomainSpec
-from pipeline.terms import Term, check_term, normalized, parse_terms, read_pack, reserved
+from pipeline.terms import Term, list_terms, normalized, parse_terms, read_pack, reserved
 from pipeline.trainers.domain import can_be_added
 
 
@@ -20,14 +20,8 @@ def terms_pack(tokenizer: DomainSpec) -> bytes:
         The file cannot be read, a term is none or is not as the normalizer leaves it, or there are more than the vocabulary
         has room for.
     """
-    normalizer = tokenizer.text_normalizer
-    found: dict[str, Term] = {}
-    for name in tokenizer.packs:
-        for term in normalized(read_pack(name), normalizer):
-            found.setdefault(term.text, term)
-    for term in _own_terms(tokenizer):
-        found.setdefault(term.text, term)
-    terms = tuple(found.values())
+    given = [term for name in tokenizer.packs for term in read_pack(name)]
+    terms = normalized([*given, *_own_terms(tokenizer)], tokenizer.text_normalizer)
     if tokenizer.use_terms == "reserve":
         _check_room(tokenizer, terms)
     return json.dumps([[term.text, term.match] for term in terms], ensure_ascii=False).encode()
@@ -39,16 +33,15 @@ def parse_terms_pack(content: str) -> tuple[Term, ...]:
 
 
 def _own_terms(tokenizer: DomainSpec) -> tuple[Term, ...]:
-    normalizer = tokenizer.text_normalizer
     if tokenizer.terms is None:
         return ()
     if not isinstance(tokenizer.terms, str):
-        return tuple(check_term(text, f"terms[{i}]", normalizer) for i, text in enumerate(tokenizer.terms))
+        return list_terms(tokenizer.terms, "terms")
     try:
         content = storage.read_bytes(storage.absolute(tokenizer.terms))
     except (ArtifactError, StorageError) as error:
         raise SpecError(f"terms is {tokenizer.terms!r}, which cannot be read: {error}") from None
-    return parse_terms(content, tokenizer.terms, normalizer)
+    return parse_terms(content, tokenizer.terms)
 
 
 def _check_room(tokenizer: DomainSpec, terms: tuple[Term, ...]) -> None:

@@ -45,7 +45,6 @@ from pipeline.trainers.bpe import BpeOptions, TrainedBpe, Vetoes, train_bpe
 from pipeline.trainers.domain import count_terms, padding, reserve_terms
 from pipeline.trainers.superbpe import first_merges, first_tokens, num_initial
 
-
 _FIRST_NEW = 20
 """New tokens that the report shows."""
 
