@@ -25,7 +25,7 @@ class CountingPass:
 
     So do those whose second stage is trained on the same units, which are counted like words: of a sample of the documents,
     ``sample_bytes`` of text, or of all, and perhaps cut at random first. ``added``: tokens that are cut out of the text
-    before anything else, and are no words.
+    before anything else, and are no words; ``hiding``: special tokens, see ``AddedCutter``.
     """
 
     name: str
@@ -34,6 +34,7 @@ class CountingPass:
     sample_bytes: int | None = None
     random_cut: RandomCut | None = None
     added: tuple[AddedToken, ...] = ()
+    hiding: tuple[str, ...] = ()
 
     @property
     def step(self) -> str:
@@ -50,6 +51,7 @@ class CountingPass:
             sample_bytes=fields["sample_bytes"],
             random_cut=RandomCut.from_dict(fields["random_cut"]) if fields["random_cut"] else None,
             added=tuple(AddedToken(**token) for token in fields["added"]),
+            hiding=tuple(fields["hiding"]),
         )
 
 
@@ -58,15 +60,17 @@ def counting_pass(tokenizer: TrainedSpec, base: Tokenizer | None = None) -> Coun
 
     ``base``: of a tokenizer that extends it, which cuts text as it does.
     """
-    added: tuple[AddedToken, ...] = ()
     if isinstance(tokenizer, ExtendSpec):
         assert base is not None
+        hiding = base.special_tokens if base.added_tokens else ()
         normalizer, pretokenizer, added = base.normalizer, base.pretokenizer, base.added_tokens
     else:
-        normalizer, pretokenizer = tokenizer.text_normalizer, tokenizer.make_word_pretokenizer()
+        normalizer, pretokenizer, added, hiding = tokenizer.text_normalizer, tokenizer.make_word_pretokenizer(), (), ()
     key: dict[str, Any] = {"normalizer": normalizer, "patterns": list(pretokenizer.patterns)}
-    key |= {"added": [dataclasses.asdict(token) for token in added]} if added else {}
-    return CountingPass(name=f"words-{_key(key)}", normalizer=normalizer, pretokenizer=pretokenizer, added=added)
+    key |= {"added": [dataclasses.asdict(token) for token in added], "hiding": hiding} if added else {}
+    return CountingPass(
+        name=f"words-{_key(key)}", normalizer=normalizer, pretokenizer=pretokenizer, added=added, hiding=hiding
+    )
 
 
 def unit_pass(tokenizer: SuperBpeSpec) -> CountingPass:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
+from pipeline.added import AddedCutter
 from pipeline.arrow import list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError
 from pipeline.jobs.parts import read_parts, write_parts
@@ -191,6 +192,7 @@ def count_shard(
     documents, text_bytes = Counter[str](), Counter[str]()
     table_bytes = _table_bytes(job, len(passes))
     counters = [WordCounter(counting.pretokenizer, num_partitions, table_bytes) for counting in passes]
+    cutters = [AddedCutter(counting.added, counting.hiding, counting.normalizer) for counting in passes]
     num_words = [0] * len(passes)
 
     def held_out_batches() -> Iterator[pa.RecordBatch]:
@@ -200,8 +202,8 @@ def count_shard(
             if batch.split == "holdout":
                 yield pa.RecordBatch.from_arrays([batch.texts], schema=HELD_OUT)
                 continue
-            for index, counting in enumerate(passes):
-                num_words[index] += counters[index].add(rows_of(normalize(batch.texts, counting.normalizer)))
+            for index, counter in enumerate(counters):
+                num_words[index] += counter.add(cutters[index].cut(batch.texts).pieces)
 
     outputs.write_batches(f"_work/holdout/{source.part_name}.arrow", HELD_OUT, held_out_batches())
     for counting, counter in zip(passes, counters, strict=True):
