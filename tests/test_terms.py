@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,6 +192,16 @@ def test_reporters_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
         read_pack("legal")
 
 
+def test_the_page_says_how_many_there_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "domains.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| (.*) \|$", page, re.MULTILINE)
+    assert [(pack, terms, contents) for pack, terms, contents, _ in rows] == [
+        (pack, f"{len(read_pack(pack)):,}", f"{len(reserved(read_pack(pack))):,}") for pack in PACKS
+    ]
+    for pack, _, _, examples in rows:
+        assert set(re.findall(r"`([^`]+)`", examples)) - {"-", "="} <= texts(pack)
+
+
 # --- a user's terms ---------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +361,7 @@ def test_what_is_reserved_keeps_its_order_and_comes_once() -> None:
     ("text", "pieces"),
     [
         ("12345 123 x12 12x 12_", ["12345 ", "[123]", " x12 12x 12_"]),
+        ("1,999 x12 12_ 12th", ["1,", "[999]", " x12 12_ 12th"]),
         ("in 1999, 31999 and 19991", ["in ", "[1999]", ", 31999 and 19991"]),
         ("1,999.12-13", ["1,", "[999]", ".", "[12]", "-", "[13]"]),
         ("5(a)(12)(xii)(q1)", ["5", "[(a)]", "[(12)]", "[(xii)]", "(q1)"]),
