@@ -59,19 +59,27 @@ def reserve_terms(
     contents = reserved(terms)
     left_out = tuple(content for content, _ in contents if not can_be_added(content))
     tokens = [AddedToken(content, single_word) for content, single_word in contents if can_be_added(content)]
-    made_at = [whole.vocab.get(to_chars(token.content.encode()), vocab_size) for token in tokens]
-    made_at = [place if len(token.content) > 1 else -1 for token, place in zip(tokens, made_at, strict=True)]
-    # Of a vocabulary that is cut off at some size, the terms made later are missing: with each id more there is at most one
-    # less, so the sizes that fit are all those up to the largest.
+    made_at = np.array([_made_at(whole, token.content, vocab_size) for token in tokens], dtype=np.int64)
     size = min(len(whole.vocab), vocab_size)
-    while size > num_initial(whole) and size + sum(place >= size for place in made_at) > vocab_size:
+    while size > num_initial(whole) and size + (made_at >= size).sum() > vocab_size:
         size -= 1
     trained = first_tokens(whole, size)
-    added = tuple(token for token, place in zip(tokens, made_at, strict=True) if place >= 0 and place >= len(trained.vocab))
+    added = tuple(token for token, place in zip(tokens, made_at.tolist(), strict=True) if place >= len(trained.vocab))
     vocab = dict(trained.vocab)
     for token in added:
         vocab.setdefault(token.content, len(vocab))
     return TrainedBpe(vocab, trained.merges, trained.merge_counts), added, left_out
+
+
+def _made_at(whole: TrainedBpe, content: str, never: int) -> int:
+    """The id that merges give a text; ``never`` if they do not. -1 for a single byte, which has an id from the start.
+
+    What a blank may stand before is there already if it is there with the blank: as a token of its own it would take the
+    place of that, for the blank would be cut off.
+    """
+    if len(content.encode()) == 1:
+        return -1
+    return min(whole.vocab.get(to_chars(text.encode()), never) for text in (content, f" {content}"))
 
 
 def count_terms(
