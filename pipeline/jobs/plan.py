@@ -359,6 +359,11 @@ def _hash_bases(spec: JobSpec) -> dict[str, str]:
             base = Tokenizer.from_json(content.decode(errors="replace"))
         except ArtifactError as error:
             raise SpecError(f"{what}, which is no byte-level BPE tokenizer: {error}") from None
+        if base.added_tokens:
+            raise SpecError(
+                f"{what}, which cuts {len(base.added_tokens)} added tokens out of the text, such as "
+                f"{base.added_tokens[0].content!r}; superwords cannot go on from it"
+            )
         if base.normalizer != tokenizer.normalizer:
             raise SpecError(
                 f"tokenizers[{index}].normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}"
