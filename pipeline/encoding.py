@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.arrow import iter_slices, list_array, rows_of
+from pipeline.added import Cut
+from pipeline.arrow import iter_slices, list_array, list_rows, rows_of, text_array
 from pipeline.kernels.encode import WordCache, move_entries
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.pretokenizer import Pretokenizer
@@ -179,6 +180,35 @@ def encode_texts(
             doc = next_doc
         id_stops[doc + 1 : first_doc + len(piece) + 1] = size
         doc = first_doc + len(piece)
+    return list_array(pa.array(ids[:size]), id_stops)
+
+
+def encode_between(
+    array: pa.LargeStringArray,
+    cut: Callable[[pa.LargeStringArray], Cut],
+    token_ids: NDArray[Any],
+    pretokenizer: Pretokenizer,
+    encode_some: EncodeSome,
+) -> pa.LargeListArray:
+    """The ids of each text, one row a text; those of its added tokens stand where ``cut`` takes them out.
+
+    ``token_ids [shape=(n_added,), dtype=uint16 or uint32]``: the id of each added token.
+    """
+    id_stops = np.zeros(len(array) + 1, dtype=np.int64)
+    ids = np.empty(0, dtype=token_ids.dtype)
+    size = doc = 0
+    for texts in iter_slices(array, ENCODE_BYTES):
+        found = cut(texts)
+        pieces = encode_texts(text_array(found.pieces), "none", pretokenizer, token_ids.dtype.type, encode_some)
+        offsets, of_pieces = list_rows(pieces)
+        some, stops = found.join(of_pieces, offsets, token_ids)
+        id_stops[doc + 1 : doc + len(stops)] = stops[1:] + size
+        if size + len(some) > len(ids):
+            wanted = pc.sum(pc.binary_length(array)).as_py() // 3
+            ids = _grown(ids, size, max(size + len(some), len(ids) * 3 // 2, wanted))
+        ids[size : size + len(some)] = some
+        size += len(some)
+        doc += len(texts)
     return list_array(pa.array(ids[:size]), id_stops)
 
 

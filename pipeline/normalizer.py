@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,15 @@ import pyarrow.compute as pc
 
 from pipeline.errors import ArtifactError
 
-_CLASSES = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD", "nfkd": "NFKD", "lowercase": "Lowercase"}
+_CLASSES = {
+    "nfc": ("NFC",),
+    "nfkc": ("NFKC",),
+    "nfd": ("NFD",),
+    "nfkd": ("NFKD",),
+    "lowercase": ("Lowercase",),
+    "nfc_lowercase": ("NFC", "Lowercase"),
+    "nfkc_lowercase": ("NFKC", "Lowercase"),
+}
 
 NORMALIZERS = ("none", *_CLASSES)
 
@@ -32,7 +41,8 @@ PIECE_CHARS = 1 << 20
 def _outside(name: str) -> Any:
     from tokenizers import normalizers
 
-    return getattr(normalizers, _CLASSES[name])()
+    parts = [getattr(normalizers, class_name)() for class_name in _CLASSES[name]]
+    return parts[0] if len(parts) == 1 else normalizers.Sequence(parts)
 
 
 def to_tokenizers(name: str) -> Any:
@@ -41,19 +51,31 @@ def to_tokenizers(name: str) -> Any:
 
 
 def from_json(node: dict[str, Any] | None) -> str:
-    """The name of the ``normalizer`` of a tokenizer.json.
+    """The name of the ``normalizer`` of a tokenizer.json; a sequence of one is that one, and an empty one is none.
 
     Raises
     ------
     ArtifactError
         It is none of ``NORMALIZERS``.
     """
-    if node is None:
-        return "none"
-    for name, class_name in _CLASSES.items():
-        if node.get("type") == class_name:
+    found = tuple(_class_names(node))
+    for name, class_names in (("none", ()), *_CLASSES.items()):
+        if found == class_names:
             return name
-    raise ArtifactError(f"its normalizer {node.get('type')} is none of {', '.join(NORMALIZERS)}")
+    raise ArtifactError(f"its normalizer {' + '.join(map(str, found))} is none of {', '.join(NORMALIZERS)}")
+
+
+def _class_names(node: dict[str, Any] | None) -> Iterator[str]:
+    """What is done, in order."""
+    if node is not None and node.get("type") == "Sequence":
+        for part in node["normalizers"]:
+            yield from _class_names(part)
+    elif node is not None:
+        yield node["type"]
+
+
+def _lowers(name: str) -> bool:
+    return name != "none" and "Lowercase" in _CLASSES[name]
 
 
 def _pieces(text: str) -> list[str]:
@@ -70,7 +92,7 @@ def _pieces(text: str) -> list[str]:
 
 def normalize_text(text: str, name: str) -> str:
     """One text, normalized. ``name`` is one of ``NORMALIZERS``."""
-    if name == "none" or (text.isascii() and name != "lowercase"):
+    if name == "none" or (text.isascii() and not _lowers(name)):
         return text
     normalizer = _outside(name)
     return "".join(normalizer.normalize_str(piece) for piece in _pieces(text))
@@ -82,8 +104,8 @@ def normalize(texts: pa.LargeStringArray, name: str) -> pa.LargeStringArray:
         return texts
     is_ascii = pc.string_is_ascii(texts)
     if pc.all(is_ascii).as_py():
-        return pc.ascii_lower(texts) if name == "lowercase" else texts
+        return pc.ascii_lower(texts) if _lowers(name) else texts
     others = texts.filter(pc.invert(is_ascii))
     changed = pa.array([normalize_text(text, name) for text in others.to_pylist()], type=pa.large_string())
-    plain = pc.ascii_lower(texts) if name == "lowercase" else texts
+    plain = pc.ascii_lower(texts) if _lowers(name) else texts
     return pc.replace_with_mask(plain, pc.invert(is_ascii), changed)

@@ -4,14 +4,16 @@
 that picks among several. ``ForeignTokenizer`` gives any other tokenizer.json the same face, on top of ``tokenizers``, so
 that it can be compared with ours. ``load_tokenizer`` picks one.
 
-Text that looks like a special token is ordinary text here. (``tokenizers`` does the same when its property
-``encode_special_tokens`` is True; by default it turns such text into the special's id.)
+Added tokens are cut out of the text before all else; see ``added.py``. Text that looks like a special token is ordinary
+text here. (``tokenizers`` does the same when its property ``encode_special_tokens`` is True; by default it turns such text
+into the special's id.)
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,10 +25,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import __version__
-from pipeline.added import AddedToken
-from pipeline.arrow import iter_slices, rows_of
+from pipeline.added import AddedCutter, AddedToken, check_added_tokens
+from pipeline.arrow import Rows, iter_slices, rows_of, text_array
 from pipeline.byte_level import ALPHABET, BYTE_OF_CHAR, CHAR_OF_BYTE, to_bytes, to_chars
-from pipeline.encoding import ENCODE_BYTES, Texts, TokenizerBase, WordCaches, Words, as_array, encode_texts
+from pipeline.encoding import ENCODE_BYTES, Texts, TokenizerBase, WordCaches, Words, as_array, encode_between, encode_texts
 from pipeline.errors import ArtifactError
 from pipeline.kernels.encode import FEWEST, GREEDY, MERGE, Encoder, encode_words
 from pipeline.kernels.ranks import MOST_IDS, MergeTables, mark_met, pair_table, ranks_of_bytes
@@ -54,7 +56,8 @@ class Tokenizer(TokenizerBase):
     Parameters
     ----------
     vocab
-        Spelling of each token in byte-level characters (special tokens: as they are) to its id; ids are 0, 1, 2, ….
+        Spelling of each token in byte-level characters (special and added tokens: as they are) to its id; ids are 0, 1, 2,
+        …. A token with other characters stands for no text, and no merge may use it.
     merges
         Pairs of spellings in the order of their ranks.
     special_tokens
@@ -66,6 +69,13 @@ class Tokenizer(TokenizerBase):
         the fewest tokens.
     options
         What the tokenizer was made with, for its own description; see ``description``.
+    added_tokens
+        Those that are cut out of the text before it is normalized or cut into words.
+
+    Raises
+    ------
+    ArtifactError
+        An added token cannot be told from another token.
     """
 
     vocab: dict[str, int]
@@ -76,6 +86,17 @@ class Tokenizer(TokenizerBase):
     encoder: EncoderName = "merge"
     options: dict[str, Any] = field(default_factory=dict)
     added_tokens: tuple[AddedToken, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_added_tokens(self.added_tokens, self.special_tokens, self.normalizer)
+        for token in self.added_tokens:
+            if token.content not in self.vocab:
+                raise ArtifactError(f"the added token {token.content!r} is not in the vocabulary")
+            if not token.content.isascii() and token.content in self._made:
+                raise ArtifactError(
+                    f"the added token {token.content!r} is spelled like the token of other bytes, "
+                    f"{to_bytes(token.content)!r}, and would share its id"
+                )
 
     @property
     def vocab_size(self) -> int:
@@ -89,12 +110,21 @@ class Tokenizer(TokenizerBase):
     # --- encode ---
 
     @functools.cached_property
+    def _made(self) -> set[str]:
+        """Spellings of the tokens that text gives: of a byte, or made by a merge."""
+        return {a + b for a, b in self.merges} | set(CHAR_OF_BYTE.values())
+
+    @functools.cached_property
+    def _apart(self) -> set[str]:
+        """Special and added tokens that text cannot give otherwise."""
+        return {*self.special_tokens, *(token.content for token in self.added_tokens)} - self._made
+
+    @functools.cached_property
     def _texts(self) -> list[bytes]:
         """The bytes of each id, as far as text can give it."""
-        specials = set(self.special_tokens)
         texts = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
-            if chars not in specials or all(c in BYTE_OF_CHAR for c in chars):
+            if all(c in BYTE_OF_CHAR for c in chars):
                 texts[token_id] = to_bytes(chars)
         return texts
 
@@ -135,9 +165,7 @@ class Tokenizer(TokenizerBase):
         if self.encoder == "merge":
             return Encoder(MERGE, merges, VocabularyTrie(np.zeros((0, 4), dtype=np.int32), 0))
         is_text = np.ones(len(self.vocab), dtype=bool)
-        is_text[[self.vocab[special] for special in self.special_tokens]] = False
-        is_text[merges.results] = True  # and so may what merges make, whatever else it is
-        is_text[merges.byte_ids[merges.byte_ids >= 0]] = True  # a special token may be spelled like a byte, which text needs
+        is_text[[self.vocab[token] for token in self._apart]] = False
         return Encoder(_MODES[self.encoder], merges, build_trie(merges.token_values, merges.token_offsets, is_text))
 
     @functools.cached_property
@@ -150,14 +178,37 @@ class Tokenizer(TokenizerBase):
         Threads may call it at the same time: each has a word cache of its own, of at most 100 MB. Beyond it and the result
         the memory is that of a slice: 8 MB or one document, which may be copied once. A long word needs 4 bytes more for
         each of its ids (``fewest``: of its bytes); of a vocabulary with superwords a long chunk, such as a line, needs about
-        16 bytes more for each of its bytes.
+        16 bytes more for each of its bytes. With added tokens a slice is copied once more.
 
         Raises
         ------
         TypeError, ValueError
             The texts are no strings, or hold nulls.
         """
-        return encode_texts(as_array(texts), self.normalizer, self.pretokenizer, self.dtype, self._encode_some)
+        if self._added is None:
+            return encode_texts(as_array(texts), self.normalizer, self.pretokenizer, self.dtype, self._encode_some)
+        return encode_between(as_array(texts), self._added.cut, self._added_ids, self.pretokenizer, self._encode_some)
+
+    @functools.cached_property
+    def _added(self) -> AddedCutter | None:
+        return AddedCutter(self.added_tokens, self.special_tokens, self.normalizer) if self.added_tokens else None
+
+    @functools.cached_property
+    def _added_ids(self) -> NDArray[np.uint16 | np.uint32]:
+        return np.array([self.vocab[token.content] for token in self.added_tokens], dtype=self.dtype)
+
+    def _rows(self, texts: pa.LargeStringArray) -> Rows:
+        """Normalized texts, or the pieces of them between added tokens."""
+        return rows_of(normalize(texts, self.normalizer)) if self._added is None else self._added.cut(texts).pieces
+
+    def normalize(self, text: str) -> str:
+        """The text that ``decode(encode(text))`` gives back: an added token as it is, the rest normalized."""
+        if self._added is None:
+            return super().normalize(text)
+        cut = self._added.cut(as_array([text]))
+        pieces = text_array(cut.pieces).to_pylist()
+        tokens = [self.added_tokens[token].content for token in cut.tokens]
+        return "".join(itertools.chain(*itertools.zip_longest(pieces, tokens, fillvalue="")))
 
     def _encode_some(self, words: Words, num_before: int, ids: NDArray[np.int32], sizes: NDArray[np.int64]) -> int:
         with self._caches.cache() as cache:
@@ -170,7 +221,7 @@ class Tokenizer(TokenizerBase):
         is_unknown = self._merge_tables.byte_ids < 0
         if not is_unknown.any():
             return 0
-        rows = rows_of(normalize(as_array(texts), self.normalizer))
+        rows = self._rows(as_array(texts))
         return int(is_unknown[rows.values[: rows.num_bytes]].sum())
 
     def merges_met(self, texts: Texts) -> NDArray[np.bool_]:
@@ -180,7 +231,7 @@ class Tokenizer(TokenizerBase):
         """
         met = np.zeros(len(self.merges), dtype=np.bool_)
         for piece in iter_slices(as_array(texts), ENCODE_BYTES):
-            rows = rows_of(normalize(piece, self.normalizer))
+            rows = self._rows(piece)
             for start, stops in self.pretokenizer.iter_words(rows):
                 mark_met(rows.values, start, stops, self._merge_tables, met)
         return met
@@ -190,15 +241,14 @@ class Tokenizer(TokenizerBase):
     @functools.cached_property
     def _spellings(self) -> list[bytes]:
         # A special token that text can spell (a merge makes it, or it is a byte) stands for that text.
-        made = {a + b for a, b in self.merges} | set(CHAR_OF_BYTE.values())
-        specials = set(self.special_tokens) - made
         tokens = [b""] * len(self.vocab)
         for chars, token_id in self.vocab.items():
-            tokens[token_id] = chars.encode() if chars in specials else to_bytes(chars)
+            is_bytes = chars not in self._apart and all(c in BYTE_OF_CHAR for c in chars)
+            tokens[token_id] = to_bytes(chars) if is_bytes else chars.encode()
         return tokens
 
     def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
-        """The bytes of each id, special tokens as their own text; IndexError for an id beyond the vocabulary."""
+        """The bytes of each id, special and added tokens as their own text; IndexError for an id beyond the vocabulary."""
         ids = list(ids)
         if ids and min(ids) < 0:
             raise IndexError(f"{min(ids)} is not an id")
@@ -212,15 +262,18 @@ class Tokenizer(TokenizerBase):
 
     @functools.cached_property
     def _json(self) -> str:
-        from tokenizers import AddedToken, decoders, models
+        from tokenizers import AddedToken as OutsideAddedToken
         from tokenizers import Tokenizer as OutsideTokenizer
+        from tokenizers import decoders, models
 
         outside = OutsideTokenizer(models.BPE(vocab=self.vocab, merges=list(self.merges)))
         if self.normalizer != "none":
             outside.normalizer = normalizer_to_tokenizers(self.normalizer)
         outside.pre_tokenizer = self.pretokenizer.to_tokenizers()
         outside.decoder = decoders.ByteLevel()
-        outside.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special_tokens])
+        specials = [OutsideAddedToken(token, special=True, normalized=False) for token in self.special_tokens]
+        outside.add_special_tokens(specials)
+        outside.add_tokens([OutsideAddedToken(**vars(token), special=False) for token in self.added_tokens])
         return str(outside.to_str(pretty=True))
 
     @functools.cached_property
@@ -238,6 +291,7 @@ class Tokenizer(TokenizerBase):
             "vocab_size": self.vocab_size,
             "num_merges": len(self.merges),
             "special_tokens": {token: self.vocab[token] for token in self.special_tokens},
+            **({"num_added_tokens": len(self.added_tokens)} if self.added_tokens else {}),
             "normalizer": self.normalizer,
             "pretokenizer": list(self.pretokenizer.patterns),
             "encoder": self.encoder,
@@ -346,24 +400,47 @@ def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) 
             raise ArtifactError(f"its model sets {name}, which changes the merging")
     merges = tuple((m[0], m[1]) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"])
     vocab = dict(model["vocab"])
-    specials = []
-    for added in sorted(root.get("added_tokens", []), key=lambda token: int(token["id"])):
-        vocab.setdefault(added["content"], added["id"])
-        specials.append(added["content"])
-        if not added["special"]:
-            raise ArtifactError(f"it cuts the added token {added['content']!r} out of the text")
     if sorted(vocab.values()) != list(range(len(vocab))):
         raise ArtifactError("its ids are not 0, 1, 2, … without a gap")
-    if strange := [t for t in vocab if t not in specials and not all(c in BYTE_OF_CHAR for c in t)]:
-        raise ArtifactError(f"its token {strange[0]!r} is not spelled in byte-level characters")
     for left, right in merges:
         if not {left, right, left + right} <= vocab.keys():
             raise ArtifactError(f"its merge of {left!r} and {right!r} uses or makes a token that is not in its vocabulary")
+    strange = {t for t in vocab if not all(c in BYTE_OF_CHAR for c in t)}  # no text gives them, unless a merge uses one
+    if used := [t for merge in merges for t in merge if t in strange]:
+        raise ArtifactError(f"its merges use the token {used[0]!r}, which is not spelled in byte-level characters")
+    specials, added = _added_tokens(root.get("added_tokens", []), vocab)
     if len(vocab) > MOST_IDS or len(merges) > MOST_IDS:
         raise ArtifactError(f"it has more than {MOST_IDS:,} ids or merges")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
-    return Tokenizer(vocab, merges, tuple(specials), pretokenizer, normalizer, encoder, options)
+    return Tokenizer(vocab, merges, specials, pretokenizer, normalizer, encoder, options, added)
+
+
+def _added_tokens(nodes: list[dict[str, Any]], vocab: dict[str, int]) -> tuple[tuple[str, ...], tuple[AddedToken, ...]]:
+    """The special and the added tokens of a tokenizer.json, in the order of their ids; ``vocab`` gets those it lacks."""
+    for node in nodes:
+        content = node["content"]
+        if content not in vocab:
+            if content in BYTE_OF_CHAR:
+                raise ArtifactError(f"its added token {content!r} is spelled like a byte that its model has no token for")
+            vocab[content] = len(vocab)  # whatever id the file says: `tokenizers` gives them out in the file's order
+    specials, added = list[str](), list[AddedToken]()
+    normalized = ""
+    for node in sorted(nodes, key=lambda node: vocab[node["content"]]):
+        content = node["content"]
+        if node["special"]:
+            specials.append(content)
+            normalized = content if node.get("normalized") else normalized
+            continue
+        for name in ("lstrip", "rstrip"):
+            if node[name]:
+                raise ArtifactError(f"its added token {content!r} sets {name}, which takes blanks out of the text")
+        added.append(AddedToken(content, node["single_word"], node["normalized"]))
+    if normalized and any(token.normalized for token in added):
+        raise ArtifactError(
+            f"its special token {normalized!r} is normalized, so that it hides added tokens in the normalized text"
+        )
+    return tuple(specials), tuple(added)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,21 @@ def in_categories(prefixes: tuple[str, ...]) -> NDArray[np.bool_]:
     return wanted[categories()]
 
 
+@functools.cache
+def word_chars() -> NDArray[np.bool_]:
+    r"""Which code points are part of a word to the added tokens of ``tokenizers`` that are ``single_word``.
+
+    The ``\w`` of UTS #18, Annex C: alphabetic, marks, decimal digits, connectors, and the two joiners. What is alphabetic
+    without being a letter, a mark or a letter-like number are the circled and squared Latin letters.
+    ``[shape=(0x110000,), dtype=bool]``
+    """
+    found = in_categories(("L", "M", "Nd", "Nl", "Pc"))
+    for first, last in ((0x200C, 0x200D), (0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)):
+        found[first : last + 1] = True
+    found.setflags(write=False)
+    return found
+
+
 def probe(pattern: str) -> NDArray[np.bool_]:
     """Which single characters the regex engine of ``tokenizers`` lets ``pattern`` match.
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["pipeline.superwords", "pipeline.morph", "pipeline.pool", "pipeline.turkish_tokenizer"],
     ["pipeline.encoding", "pipeline.morphology"],
     ["pipeline.spec", "pipeline.language"],
-    ["pipeline.terms"],
+    ["pipeline.added", "pipeline.terms"],
     ["pipeline.pretokenizer", "pipeline.normalizer", "pipeline.languages"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],
     ["pipeline.regex_syntax", "pipeline.boundaries", "pipeline.tsv"],

@@ -60,8 +60,8 @@ class Model:
         ]
         self.normalizer = None
         if root["normalizer"] != "none":
-            name = {"lowercase": "Lowercase"}.get(root["normalizer"], root["normalizer"].upper())
-            self.normalizer = getattr(tokenizers.normalizers, name)()
+            classes = [{"lowercase": "Lowercase"}.get(part, part.upper()) for part in root["normalizer"].split("_")]
+            self.normalizer = tokenizers.normalizers.Sequence([getattr(tokenizers.normalizers, c)() for c in classes])
         names = [
             *self.specials,
             *root["markers"],
