@@ -2,8 +2,8 @@
 
 Writes the tables of docs/domains.md.
 
-Measuring takes about half an hour; ``--stored`` only writes the tables, from ``results/domains.json``. ``--only NAME`` measures
-one part anew and keeps the others.
+Measuring takes about half an hour; ``--stored`` only writes the tables, from ``results/domains.json``; ``--only NAME``
+measures one part anew and keeps the others.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _measure_extension(corpora: Path, folder: Path) -> Result:
 
 
 def _measure_premiums(corpora: Path, folder: Path) -> Result:
-    """A ladder trained on the help pages of an office suite in 28 languages, what each pays, and which size would be fair."""
+    """A ladder of help pages in 28 languages: what each pays, and which size would be fair."""
     fields = {
         "sources": [{"name": "help", "uris": [f"{corpora}/parallel/parallel_libreoffice_help.jsonl.zst"]}],
         "tokenizers": [
