@@ -6,7 +6,8 @@ such pieces, joined at verified seams: if the two tokens at a seam stay apart wh
 the exact encoding; if not, the neighbourhood is encoded again, wider, until it is. (The merges of a text, seen from one part
 of it, are those of the part alone until the first that crosses its ends; so if the pieces T1 T2 and T2 T3 encode to just
 these tokens, T1 T2 T3 does. The observation is that of GitHub's ``rust-gems/bpe``.) So a word of any length costs linear
-time, but where merges cascade over more than ``SCAN_SYMBOLS`` bytes: there a heap of (rank, position) takes over.
+time, but where merges cascade over more than ``SCAN_SYMBOLS`` bytes: there a heap of (rank, position) takes over, and as
+long as they do, as in a million equal letters, the next piece is as long as what was encoded again.
 Measured as part of ``benchmarks``, *encode*.
 """
 
@@ -24,10 +25,14 @@ SCAN_SYMBOLS = 48
 TOGETHER = 8
 """Short words that take turns."""
 
+_CASCADE = 16 * SCAN_SYMBOLS
+"""Bytes encoded again at a seam from which on the next piece is that long."""
+
 NO_RANK = np.int32(2**31 - 1)
 MOST_IDS = (1 << 21) - 1
 """Ids, and merges, that a pair table can hold."""
 
+_LOWER = np.int64(2**32 - 1)
 _NOBODY = np.int32(MOST_IDS)  # an id that belongs to no pair
 _AT_BITS = np.uint32(6)
 _AT = np.uint32(63)
@@ -271,18 +276,21 @@ def merge_short_words(text, starts, stops, num_words, tables, scratch, ids, size
 
 @njit
 def merge_long(ids, size, pairs, results):
-    """Merge ``ids[:size]`` in place with a linked list and a heap of ``(rank, position)``; returns the new size."""
+    """Merge ``ids[:size]`` in place with a linked list and a heap of ``rank << 32 | position``; returns the new size.
+
+    Memory: 8 bytes a symbol, and up to 16 for the heap.
+    """
     previous = np.arange(-1, size - 1, dtype=np.int32)
     following = np.arange(1, size + 1, dtype=np.int32)
-    heap = np.empty((2 * size + 2, 2), dtype=np.int64)
+    heap = np.empty(2 * size + 2, dtype=np.int64)
     heap_size = 0
     for i in range(size - 1):
         found = find_rank(pairs, ids[i], ids[i + 1])
         if found != NO_RANK:
             heap_size = _push(heap, heap_size, found, i)
     while heap_size > 0:
-        found = np.int32(heap[0, 0])
-        at = np.int64(heap[0, 1])
+        found = np.int32(heap[0] >> 32)
+        at = heap[0] & _LOWER
         heap_size = _pop(heap, heap_size)
         after = following[at]
         # Stale if the symbol here was merged away or changed, or its neighbour did: the pair is another one now.
@@ -312,41 +320,34 @@ def merge_long(ids, size, pairs, results):
 
 @leaf
 def _push(heap, size, rank, at):
+    key = np.int64(rank) << 32 | at
     child = size
     while child > 0:
         parent = (child - 1) >> 1
-        if heap[parent, 0] < rank or (heap[parent, 0] == rank and heap[parent, 1] <= at):
+        if heap[parent] <= key:
             break
-        heap[child, 0] = heap[parent, 0]
-        heap[child, 1] = heap[parent, 1]
+        heap[child] = heap[parent]
         child = parent
-    heap[child, 0] = rank
-    heap[child, 1] = at
+    heap[child] = key
     return size + 1
 
 
 @leaf
 def _pop(heap, size):
     size -= 1
-    rank = heap[size, 0]
-    at = heap[size, 1]
+    key = heap[size]
     parent = 0
     while True:
         child = 2 * parent + 1
         if child >= size:
             break
-        if child + 1 < size and (
-            heap[child + 1, 0] < heap[child, 0]
-            or (heap[child + 1, 0] == heap[child, 0] and heap[child + 1, 1] < heap[child, 1])
-        ):
+        if child + 1 < size and heap[child + 1] < heap[child]:
             child += 1
-        if rank < heap[child, 0] or (rank == heap[child, 0] and at <= heap[child, 1]):
+        if key <= heap[child]:
             break
-        heap[parent, 0] = heap[child, 0]
-        heap[parent, 1] = heap[child, 1]
+        heap[parent] = heap[child]
         parent = child
-    heap[parent, 0] = rank
-    heap[parent, 1] = at
+    heap[parent] = key
     return size
 
 
@@ -383,14 +384,20 @@ def spell_into(tables, tokens, start, stop, buffer, size):
 
 @njit
 def join_at(tables, ids, seam, size, scratch):
-    """Make ``ids[:size]`` exact where ``ids[:seam]`` and ``ids[seam:size]`` each are; returns the new size."""
-    reach = 1
+    """Make ``ids[:size]`` exact where ``ids[:seam]`` and ``ids[seam:size]`` each are.
+
+    Returns the new size, and how many bytes were encoded again.
+    """
+    reach_left = 1
+    reach_right = 1
+    work = 0
     while 0 < seam < size:
-        start = max(seam - reach, 0)
-        stop = min(seam + reach, size)
+        start = max(seam - reach_left, 0)
+        stop = min(seam + reach_right, size)
         num_bytes = 0
         for i in range(start, stop):
             num_bytes += tables.token_offsets[ids[i] + 1] - tables.token_offsets[ids[i]]
+        work += num_bytes
         buffer = np.empty(num_bytes, dtype=np.int32)
         spell_into(tables, ids, start, stop, buffer, 0)
         joined = merge_some(buffer, num_bytes, tables.pairs, tables.results, scratch)
@@ -406,9 +413,12 @@ def join_at(tables, ids, seam, size, scratch):
                 for i in range(size - 1, stop - 1, -1):
                     ids[i + change] = ids[i]
             ids[start : start + joined] = buffer[:joined]
-            return size + change
-        reach *= 2
-    return size
+            return size + change, work
+        if not left_holds:
+            reach_left *= 2
+        if not right_holds:
+            reach_right *= 2
+    return size, work
 
 
 @njit
@@ -437,12 +447,23 @@ def merge_word(text, start, stop, tables, ids, size, scratch):
     """
     word = ids[size:]
     num_ids = 0
-    for at in range(start, stop, SCAN_SYMBOLS):
+    work = 0
+    while start < stop:
         seam = num_ids
-        _spell(text, at, min(at + SCAN_SYMBOLS, stop), tables, scratch, 0)
-        merge_row(scratch, tables.pairs, tables.results)
-        num_ids = take(scratch, 0, word, num_ids)
-        num_ids = join_at(tables, word, seam, num_ids, scratch)
+        if work < _CASCADE:
+            end = min(start + SCAN_SYMBOLS, stop)
+            _spell(text, start, end, tables, scratch, 0)
+            merge_row(scratch, tables.pairs, tables.results)
+            num_ids = take(scratch, 0, word, num_ids)
+        else:
+            end = min(start + work, stop)
+            for at in range(start, end):
+                if tables.byte_ids[text[at]] >= 0:
+                    word[num_ids] = tables.byte_ids[text[at]]
+                    num_ids += 1
+            num_ids = seam + merge_some(word[seam:], num_ids - seam, tables.pairs, tables.results, scratch)
+        num_ids, work = join_at(tables, word, seam, num_ids, scratch)
+        start = end
     return size + num_ids
 
 
@@ -475,7 +496,7 @@ def _mark_in_word(ids, size, pairs, results, met):
     """As ``merge_long``; pairs are looked at when all merges of a rank are done."""
     previous = np.arange(-1, size - 1)
     following = np.arange(1, size + 1)
-    heap = np.empty((2 * size + 2, 2), dtype=np.int64)
+    heap = np.empty(2 * size + 2, dtype=np.int64)
     heap_size = 0
     changed = np.empty(2 * size + 2, dtype=np.int64)  # places whose pair is another one since the last rank
     num_changed = 0
@@ -487,7 +508,7 @@ def _mark_in_word(ids, size, pairs, results, met):
             heap_size = _push(heap, heap_size, found, at)
     rank = np.int64(-1)
     while num_changed > 0 or heap_size > 0:
-        if heap_size == 0 or heap[0, 0] != rank:
+        if heap_size == 0 or heap[0] >> 32 != rank:
             for at in changed[:num_changed]:
                 if ids[at] >= 0 and following[at] < size:
                     found = find_rank(pairs, ids[at], ids[following[at]])
@@ -496,8 +517,8 @@ def _mark_in_word(ids, size, pairs, results, met):
             num_changed = 0
             if heap_size == 0:
                 break
-        rank = heap[0, 0]
-        at = heap[0, 1]
+        rank = heap[0] >> 32
+        at = heap[0] & _LOWER
         heap_size = _pop(heap, heap_size)
         after = following[at]
         if ids[at] < 0 or after >= size or find_rank(pairs, ids[at], ids[after]) != rank:

@@ -154,7 +154,7 @@ def join_words(ids, word_sizes, chunk_words, tables, memo, out, chunk_sizes):
                 and touching[np.uintp(last_bytes[tokens[seam - 1]]) << np.uintp(8) | first_bytes[tokens[seam]]]
                 and not _holds(tokens[seam - 1], tokens[seam], tables.words, memo, scratch, buffer)
             ):
-                num = join_at(tables.words, tokens, seam, num, scratch)
+                num, _ = join_at(tables.words, tokens, seam, num, scratch)
         size += num
         chunk_sizes[chunk] = size
 

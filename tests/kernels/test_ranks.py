@@ -170,11 +170,15 @@ def trained(corpus: bytes, num_merges: int) -> Merges:
 
 
 @given(
-    st.one_of(st.builds(trained, long_words, st.integers(1, 40)), strategies.merge_lists()), long_words, st.integers(1, 9)
+    st.one_of(st.builds(trained, long_words, st.integers(1, 40)), strategies.merge_lists()),
+    long_words,
+    st.integers(1, 9),
+    st.sampled_from([1, 8, 1_000]),
 )
-def test_pieces_join_to_the_exact_encoding(merges: Merges, word: bytes, piece_bytes: int) -> None:
+def test_pieces_join_to_the_exact_encoding(merges: Merges, word: bytes, piece_bytes: int, cascade: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranks, "SCAN_SYMBOLS", piece_bytes)
+        patch.setattr(ranks, "_CASCADE", cascade)  # from which on pieces grow
         found_ids = merged(word, tables_of(merges), plain(merge_word))
     assert found_ids == expected_ids(word, merges)
 
@@ -186,6 +190,18 @@ def test_one_byte_at_the_end_changes_every_token_before_it(num_bytes: int) -> No
     word = b"a" * num_bytes
     assert merged(word + b"cb", tables_of(merges)) == [3 + num_bytes]
     assert merged(word + b"b", tables_of(merges)) == [0] * num_bytes + [1]
+
+
+@pytest.mark.parametrize(("run", "rest"), [(0, 0), (31, 7), (99_999, 100), (1_000_000, 5_000)])
+def test_a_run_of_one_letter_between_others(run: int, rest: int) -> None:
+    """Tokens of 2, 4, 8, … 131,072 letters; runs are merged from the left, so the largest come first."""
+    merges = [(0, 0), *((2 + n, 2 + n) for n in range(1, 17)), (1, 2)]
+    run_ids, left = [], run
+    while left:
+        exponent = min(left.bit_length() - 1, 17)
+        run_ids.append(2 + exponent if exponent else 0)
+        left -= 1 << exponent
+    assert merged(b"bc" * rest + b"a" * run + b"bc" * rest, tables_of(merges)) == [20] * rest + run_ids + [20] * rest
 
 
 def test_the_example() -> None:
