@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -164,19 +165,20 @@ def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[dict[str, An
 
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    words = functools.cache(lambda counting: _words_of(job, receipts, counting))  # alike for all tokenizers of a pass
     tasks = []
     for tokenizer in job.spec.tokenizers:
         if isinstance(tokenizer, SuperBpeSpec):
-            params, num_bytes = _words_of(job, receipts, unit_pass(tokenizer).name)
+            read, num_bytes = words(unit_pass(tokenizer).name)
             if tokenizer.base:
                 origin = Origin(base=(model_file(tokenizer.base), plan.bases[tokenizer.name]))
             else:
                 receipt = receipts["subwords"][_subwords_key(tokenizer)]
                 origin = Origin(subwords=(receipt.name, receipt.outputs[0]))
         else:
-            params, num_bytes = _words_of(job, receipts, counting_pass(tokenizer).name)
+            read, num_bytes = words(counting_pass(tokenizer).name)
             origin = Origin(pack=plan.packs.get(tokenizer.name))
-        params |= {"tokenizer": tokenizer, "origin": origin}
+        params = {**read, "tokenizer": tokenizer, "origin": origin}
         tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params))
     return tasks
 
@@ -207,17 +209,19 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         held_out = [receipt for receipt in held_out if receipt.report["documents"]["holdout"]]
         for group, start in enumerate(range(0, len(held_out), EVALUATE_SHARDS)):
             chosen = held_out[start : start + EVALUATE_SHARDS]
+            num_bytes = sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen)
+            parts = _outputs_in(chosen, "_work/holdout")  # one list for the tasks of all tokenizers
             for tokenizer in [*trained, *others]:
                 tasks.append(
                     Task(
                         step="evaluate",
                         name=f"{tokenizer.name}/{source.name}/{group:05d}",
-                        num_bytes=sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen),
+                        num_bytes=num_bytes,
                         params={
                             "tokenizer": tokenizer,
                             "source": source.name,
                             "group": group,
-                            "parts": _outputs_in(chosen, "_work/holdout"),
+                            "parts": parts,
                         },
                     )
                 )
