@@ -134,13 +134,14 @@ def _partition(sets: list[CodePoints]) -> _Classes:
     signature = np.zeros(NUM_CODE_POINTS, dtype=np.uint64)
     for index, members in enumerate(sets):
         signature |= members.astype(np.uint64) << np.uint64(index)
-    distinct, class_of = np.unique(signature, return_inverse=True)
+    starts = np.flatnonzero(np.diff(signature, prepend=~signature[:1]))  # runs of alike: few, so that little is sorted
+    distinct, class_of = np.unique(signature[starts], return_inverse=True)
     if len(distinct) > MAX_CLASSES:
         raise UnsupportedRegex(f"more than {MAX_CLASSES} character classes")
     member = np.zeros((len(sets), len(distinct) + 1), dtype=bool)
     for index in range(len(sets)):
         member[index, :-1] = (distinct >> np.uint64(index)) & np.uint64(1)
-    return _Classes(class_of.astype(np.uint8), member)
+    return _Classes(np.repeat(class_of.astype(np.uint8), np.diff(starts, append=NUM_CODE_POINTS)), member)
 
 
 # --- forward automaton ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,16 @@ def describe_morphology(job: Job, plan: Plan, id_counts: Mapping[str, NDArray[np
         "warning": WARNING,
         "gold_words": len(yardstick.gold),
         "tokenizers": {
-            name: measure_morphology(tokenizer, id_counts.get(name), yardstick)
-            for name, tokenizer in _load_tokenizers(job).items()
+            name: measure_morphology(tokenizer, id_counts.get(name), yardstick) for name, tokenizer in _load_tokenizers(job)
         },
     }
 
 
-def _load_tokenizers(job: Job) -> dict[str, AnyTokenizer]:
-    """All tokenizers of a job, and those to compare with."""
-    loaded: dict[str, AnyTokenizer] = {}
+def _load_tokenizers(job: Job) -> Iterator[tuple[str, AnyTokenizer]]:
+    """All tokenizers of a job, and those to compare with, one after another: there may be hundreds."""
     places = {spec.name: job.path("tokenizers", spec.name, spec.model_file) for spec in job.spec.tokenizers}
     for name, uri in {**places, **{uri: model_file(uri) for uri in job.spec.evaluate.compare}}.items():
-        loaded[name] = load_tokenizer(storage.read_bytes(uri), uri)
-    return loaded
+        yield name, load_tokenizer(storage.read_bytes(uri), uri)
 
 
 def measure_morphology(

@@ -46,7 +46,7 @@ def pack_of(tokenizer: AnySpec) -> bytes | None:
         if tokenizer.morphemes == MORFESSOR:
             _check_morfessor("morphemes")
             return None
-        return _language_pack(tokenizer.morphemes, None, "morphemes")
+        return _language_pack(tokenizer.morphemes, None, "morphemes")[0]
     if not isinstance(tokenizer, MorphSpec):
         return None
     if tokenizer.language is None:
@@ -54,8 +54,8 @@ def pack_of(tokenizer: AnySpec) -> bytes | None:
         return None
     if tokenizer.compat != "none":
         return _dictionaries(tokenizer)
-    pack = _language_pack(tokenizer.language, tokenizer.roots, "language")
-    _check_room(tokenizer, len(json.loads(pack)["affixes"]))
+    pack, num_affixes = _language_pack(tokenizer.language, tokenizer.roots, "language")
+    _check_room(tokenizer, num_affixes)
     return pack
 
 
@@ -83,15 +83,17 @@ def _places(language: str, roots: str | None) -> dict[str, str]:
     return {name: storage.join(folder, name) for name in TABLES} | ({"roots.tsv": roots} if roots else {})
 
 
-def _language_pack(language: str, roots: str | None, field: str) -> bytes:
+def _language_pack(language: str, roots: str | None, field: str) -> tuple[bytes, int]:
+    """The pack of a language, and how many affixes that has."""
     places = _places(language, roots)
     return _compile(tuple(_read_tables(language, roots, field).items()), tuple(places.items()))
 
 
 @functools.lru_cache(maxsize=8)
-def _compile(files: tuple[tuple[str, bytes], ...], places: tuple[tuple[str, str], ...]) -> bytes:
-    """A pack, by what the tables hold: a plan asks for it several times."""
-    return json.dumps(compile_language(parse_language(dict(files), dict(places))).to_json(), ensure_ascii=False).encode()
+def _compile(files: tuple[tuple[str, bytes], ...], places: tuple[tuple[str, str], ...]) -> tuple[bytes, int]:
+    """A pack, by what the tables hold: a plan asks for it several times, for each tokenizer."""
+    fields = compile_language(parse_language(dict(files), dict(places))).to_json()
+    return json.dumps(fields, ensure_ascii=False).encode(), len(fields["affixes"])
 
 
 def read_language(language: str, roots: str | None = None) -> Language:

@@ -27,6 +27,9 @@ ALL = "all sources"
 _LABEL_CHARS = 40
 """Of a path the end is shown in the plot: a longer label would leave no room for the bars."""
 
+_MOST_BARS = 64
+"""Tokenizers in the plot: more would leave no room either, and take a while to draw. The table has all."""
+
 
 def make_report(
     job: Job, plan: Plan, receipts: Receipts, accounting: dict[str, Any], execution: dict[str, Any]
@@ -124,12 +127,14 @@ def _shown_sources(evaluation: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _plot(evaluation: dict[str, dict[str, Any]], sources: list[str]) -> str:
-    """Bytes per token by source, a bar for each tokenizer, as SVG; empty if nothing was held out."""
-    if not evaluation:
+    """Bytes per token by source, a bar for each tokenizer, as SVG; empty if nothing was held out, or for very many."""
+    if not 1 <= len(evaluation) <= _MOST_BARS:
         return ""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(6.0, 1.2 * len(sources) * len(evaluation)), 3.6), layout="constrained")
+    figure = Figure(
+        figsize=(max(6.0, 1.2 * len(sources) * len(evaluation)), max(3.6, 0.2 * len(evaluation))), layout="constrained"
+    )
     axes = figure.subplots()
     width = 0.8 / len(evaluation)
     for index, (name, rows) in enumerate(evaluation.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -171,9 +172,10 @@ def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[WordParts, i
 
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
+    words = functools.cache(lambda counting: _words_of(job, receipts, counting))  # alike for all tokenizers of a pass
     tasks = []
     for tokenizer in job.spec.trained:
-        words, num_bytes, memory = _words_of(job, receipts, plan.trained_on[tokenizer.name][-1])
+        read, num_bytes, memory = words(plan.trained_on[tokenizer.name][-1])
         base = plan.bases.get(tokenizer.name)
         shared = receipts["subwords"][plan.subwords[tokenizer.name]] if tokenizer.name in plan.subwords else None
         origin = Origin(
@@ -181,7 +183,7 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             base=None if base is None else (model_file(str(tokenizer.base)), base),  # type: ignore[union-attr]
             pack=plan.packs.get(tokenizer.name),
         )
-        params = {"words": words, "tokenizer": tokenizer, "origin": origin}
+        params = {"words": read, "tokenizer": tokenizer, "origin": origin}
         task = Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params, memory_bytes=memory)
         tasks.append(task)
     return tasks
@@ -225,17 +227,19 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         held_out = [receipt for receipt in held_out if receipt.report["documents"]["holdout"]]
         for group, start in enumerate(range(0, len(held_out), EVALUATE_SHARDS)):
             chosen = held_out[start : start + EVALUATE_SHARDS]
+            num_bytes = sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen)
+            parts = _outputs_in(chosen, "_work/holdout")  # one list for the tasks of all tokenizers
             for tokenizer in [*trained, *others]:
                 tasks.append(
                     Task(
                         step="evaluate",
                         name=f"{tokenizer.name}/{source.name}/{group:05d}",
-                        num_bytes=sum(receipt.report["text_bytes"]["holdout"] for receipt in chosen),
+                        num_bytes=num_bytes,
                         params={
                             "tokenizer": tokenizer,
                             "source": source.name,
                             "group": group,
-                            "parts": _outputs_in(chosen, "_work/holdout"),
+                            "parts": parts,
                         },
                     )
                 )

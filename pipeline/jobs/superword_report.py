@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ def describe_superwords(
     report. A superword is a token with a blank inside.
     """
     found = {}
+    sweeps = _sweeps(job)
     for spec in job.spec.tokenizers:
         if not isinstance(spec, SuperBpeSpec):
             continue
@@ -35,7 +37,7 @@ def describe_superwords(
         tokenizer = Tokenizer.from_json(read_output(job, "train", spec.name, entry).to_pybytes().decode())
         found[spec.name] = {
             "stage": spec.stage,
-            "sweep": _sweep_of(job, spec),
+            "sweep": sweeps[spec.name],
             "first_stage_tokens": receipt.report["first_stage_tokens"],
             "transition": round(receipt.report["first_stage_tokens"] / max(1, receipt.report["vocab_size"]), 6),
             **_examples(tokenizer, id_counts.get(spec.name)),
@@ -77,12 +79,11 @@ def _tokens_saved(job: Job, spec: SuperBpeSpec, evaluation: Mapping[str, dict[st
     return saved
 
 
-def _sweep_of(job: Job, spec: SuperBpeSpec) -> str | None:
-    """What tokenizers that differ in nothing but the transition are called together; None if there is but one."""
-    others = [other for other in job.spec.tokenizers if isinstance(other, SuperBpeSpec)]
-    alike = [other.name for other in others if _but_transition(other) == _but_transition(spec)]
-    return alike[0].rsplit("-t", 1)[0] if len(alike) > 1 else None
-
-
-def _but_transition(spec: SuperBpeSpec) -> dict[str, Any]:
-    return {**dataclasses.asdict(spec), "name": "", "transition": None}
+def _sweeps(job: Job) -> dict[str, str | None]:
+    """By tokenizer, what those that differ in nothing but the transition are called together; None if there is but one."""
+    alike: dict[str, list[str]] = {}
+    for spec in job.spec.tokenizers:
+        if isinstance(spec, SuperBpeSpec):
+            fields = {**dataclasses.asdict(spec), "name": "", "transition": None}
+            alike.setdefault(json.dumps(fields, sort_keys=True), []).append(spec.name)
+    return {name: names[0].rsplit("-t", 1)[0] if len(names) > 1 else None for names in alike.values() for name in names}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +16,12 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SpecError
 from pipeline.jobs.load import load_spec, parse_spec, to_dict
+from pipeline.jobs.report import _MOST_BARS
 from pipeline.jobs.submit import write_package
 from pipeline.jobs.sweeps import MOST_CELLS, expand_sweeps
 from pipeline.spec import AnySpec, JobSpec, SuperBpeSpec
 
+EOS = "<|endoftext|>"
 BASE: dict[str, Any] = {"name": "job", "output": "out", "sources": [{"name": "web", "uris": ["a.jsonl"]}]}
 
 
@@ -324,3 +328,24 @@ def test_what_is_sent_to_a_cluster_is_written_out_and_asks_nobody(tmp_path: Path
     write_package(spec, tmp_path)
     there: JobSpec = load_spec(str(tmp_path / "spec.json"))
     assert (there.tokenizers, there.pack) == (spec.tokenizers, spec.pack)
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_many(run: Callable[..., SimpleNamespace]) -> None:
+    """What was made of an entry is trained, packed and reported like any other; no plot has room for so many bars."""
+    sizes = range(264, 264 + _MOST_BARS)
+    entries = [{"name": "one", "vocab_size": 300, "special_tokens": [EOS]}, {"name": "t", "ladder": list(sizes)}]
+    few = [{"name": "p", "special_tokens": [EOS], "matrix": {"vocab_size": [300, 280]}}]
+    result = run({"tokenizers": entries + few, "pack": {"tokenizers": ["p"]}})
+    names = ["one", *(f"t-{size}" for size in sizes), "p-300", "p-280"]
+    report = json.loads((result.out / "report/report.json").read_bytes())
+    assert list(report["evaluation"]) == names
+    assert [report["tokenizers"][name]["vocab_size"] for name in names] == [300, *sizes, 300, 280]
+    assert sorted(path.name for path in (result.out / "packed").iterdir()) == ["p-280", "p-300"]
+    one, same = (result.out / "tokenizers" / name / "tokenizer.json" for name in ("one", "p-300"))
+    assert one.read_bytes() == same.read_bytes()
+    page = (result.out / "report/report.html").read_text(encoding="utf-8")
+    assert "<svg" not in page
+    assert all(f"t-{size}" in page for size in sizes)
