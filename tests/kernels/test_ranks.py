@@ -192,7 +192,7 @@ def test_one_byte_at_the_end_changes_every_token_before_it(num_bytes: int) -> No
     assert merged(word + b"b", tables_of(merges)) == [0] * num_bytes + [1]
 
 
-@pytest.mark.parametrize(("run", "rest"), [(0, 0), (31, 7), (99_999, 100), (1_000_000, 5_000)])
+@pytest.mark.parametrize(("run", "rest"), [(0, 0), (31, 7), (5_001, 50)])
 def test_a_run_of_one_letter_between_others(run: int, rest: int) -> None:
     """Tokens of 2, 4, 8, … 131,072 letters; runs are merged from the left, so the largest come first."""
     merges = [(0, 0), *((2 + n, 2 + n) for n in range(1, 17)), (1, 2)]
