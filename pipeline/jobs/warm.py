@@ -13,11 +13,14 @@ from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.spec import (
     BpeSpec,
+    CharSpec,
+    DomainSpec,
     ExecutionSpec,
     HoldoutSpec,
     JobSpec,
     MorphSpec,
     PackSpec,
+    PoolSpec,
     PretokenizerSpec,
     SourceSpec,
     SuperBpeSpec,
@@ -44,6 +47,9 @@ def main() -> None:
             SuperBpeSpec(name="chunks", vocab_size=270, stage="random_chunks"),
             MorphSpec(name="morphemes", vocab_size=280, language=folder),
             BpeSpec(name="inside", vocab_size=280, morphemes=folder),
+            CharSpec(name="chars", vocab_size=280),
+            DomainSpec(name="terms", vocab_size=280, terms=("longer word", "12345")),
+            PoolSpec(name="pool", members=("plain", "terms")),
         )
         packs = (
             PackSpec(tokenizers=("plain",), sequence_length=64, strategy="best_fit"),
