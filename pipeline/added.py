@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.arrow import Rows, rows_of, text_array
 from pipeline.errors import ArtifactError
-from pipeline.kernels.added import HIDDEN, SINGLE_WORD, added_tables, find_added
-from pipeline.kernels.keys import PADDING
-from pipeline.kernels.ragged import gather_ranges
+from pipeline.kernels.added import HIDDEN, SINGLE_WORD, added_tables, find_added, put_between, take_out
 from pipeline.normalizer import normalize, normalize_text
 from pipeline.unicode import word_chars
 
@@ -72,11 +70,7 @@ class Cut(NamedTuple):
         ``values``, ``offsets [shape=(n_pieces + 1,)]``: rows of the pieces. ``of_tokens``: the value of each token number.
         Returns values and offsets.
         """
-        before = np.arange(len(self.tokens)) + self.token_docs
-        joined = np.insert(values, offsets[before + 1], of_tokens[self.tokens])
-        last_pieces = np.flatnonzero(np.diff(self.piece_docs, append=-1))
-        num_tokens = last_pieces - np.arange(len(last_pieces))  # up to the end of each document
-        return joined, np.concatenate(([0], offsets[last_pieces + 1] + num_tokens))
+        return put_between(values, offsets, self.piece_docs, of_tokens[self.tokens])  # type: ignore[no-any-return]
 
 
 class AddedFinder:
@@ -109,19 +103,13 @@ class AddedFinder:
     def cut(self, rows: Rows) -> Cut:
         """Cut the tokens out of documents, which are UTF-8. Without any, the pieces are ``rows`` themselves."""
         num_docs = len(rows.offsets) - 1
-        docs, starts, tokens = self._find(rows).T
-        if len(docs) == 0:
+        found = self._find(rows)
+        docs, tokens = found[:, 0].copy(), found[:, 2].copy()
+        if len(found) == 0:
             return Cut(rows, np.arange(num_docs), tokens, docs)
-        # The pieces of a document start where it does and where each of its tokens stops.
-        order = np.arange(len(docs)) + docs
-        piece_docs = np.repeat(np.arange(num_docs), np.bincount(docs, minlength=num_docs) + 1)
-        piece_starts = rows.offsets[piece_docs]
-        piece_stops = rows.offsets[piece_docs + 1]
-        piece_starts[order + 1] = starts + self._lengths[tokens]
-        piece_stops[order] = starts
-        values, offsets = gather_ranges(rows.values, np.append(piece_starts, 0), np.append(piece_stops, PADDING))
+        values, offsets, piece_docs = take_out(rows.values, rows.offsets, found, self._lengths)
         values.setflags(write=False)
-        return Cut(Rows(values, offsets[:-1]), piece_docs, tokens, docs)
+        return Cut(Rows(values, offsets), piece_docs, tokens, docs)
 
 
 class AddedCutter:
