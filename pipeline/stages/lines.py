@@ -101,7 +101,7 @@ def _iter_range(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
         start += len(block)
 
 
-def _iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, bytes]]:
+def iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, bytes]]:
     """Whole lines, several at a time, with the byte where the first starts. Of a range: the lines that *start* in it."""
     at = 0
     if part.start is not None and part.stop is not None:
@@ -135,7 +135,7 @@ def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterato
         text = b"".join(_iter_blocks(file, part))
         yield pa.array([part.name], type=pa.large_string()), pa.array([text], type=pa.large_binary())
         return
-    for first, lines in _iter_line_blocks(file, part):
+    for first, lines in iter_line_blocks(file, part):
         starts = _line_starts(lines)
         chars = np.frombuffer(lines, dtype=np.uint8)
         stops = np.append(starts[1:], len(lines) + (not lines.endswith(b"\n"))) - 1
@@ -146,7 +146,7 @@ def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterato
 def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
     """A document a line of JSON; what the fast decoder refuses goes line by line, to be judged or named."""
     decoder = msgspec.json.Decoder(_row_type(options))
-    for first, lines in _iter_line_blocks(file, part):
+    for first, lines in iter_line_blocks(file, part):
         if first == 0 and lines.startswith(_BOM):
             first, lines = len(_BOM), lines[len(_BOM) :]
         starts = _line_starts(lines)
