@@ -18,7 +18,7 @@ from pipeline import __version__, storage
 from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.jobs.packs import pack_of, publish_packs
-from pipeline.jobs.yardstick import read_yardstick
+from pipeline.jobs.yardstick import hash_yardsticks
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.spec import JobSpec, SourceSpec, SuperBpeSpec, TokenizerSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 REVISION = 4
 """Raised whenever the same spec over the same input would give other bytes."""
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Of plan.json."""
 
 _PARTITION_BYTES = 16 << 20
@@ -67,8 +67,9 @@ class CountingPass:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``yardstick``: of what morphology is measured
-    by; ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language it needs; ``yardsticks``: of what the report measures
+    by, for each field of ``evaluate`` that names files; ``conditional``: whether the output's store can create a file only
+    if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -77,7 +78,7 @@ class Plan:
     compare: list[str]
     bases: dict[str, str]
     packs: dict[str, str]
-    yardstick: str | None
+    yardsticks: dict[str, str]
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
@@ -149,8 +150,7 @@ def make_plan(spec: JobSpec) -> Plan:
     )
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
     compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
-    morphology = spec.evaluate.morphology
-    yardstick = read_yardstick(morphology).sha256 if morphology is not None else None
+    yardsticks = hash_yardsticks(spec.evaluate)
     bases = _hash_bases(spec)
     packs = {name: hashlib.sha256(content).hexdigest() for name, content in _packs_of(spec).items()}
     identity = {
@@ -159,7 +159,7 @@ def make_plan(spec: JobSpec) -> Plan:
         "compare": compare,
         **({"bases": bases} if bases else {}),
         **({"packs": packs} if packs else {}),
-        **({"yardstick": yardstick} if yardstick else {}),
+        **({"yardsticks": yardsticks} if yardsticks else {}),
         "revision": REVISION,
         "version": __version__,
     }
@@ -170,7 +170,7 @@ def make_plan(spec: JobSpec) -> Plan:
         compare=compare,
         bases=bases,
         packs=packs,
-        yardstick=yardstick,
+        yardsticks=yardsticks,
         read_options=options,
         shards=shards,
         passes=tuple({counting.name: counting for t in spec.tokenizers for counting in passes_of(t)}.values()),
@@ -270,7 +270,7 @@ def read_plan(output: str) -> Plan:
             compare=root["compare"],
             bases=root["bases"],
             packs=root["packs"],
-            yardstick=root["yardstick"],
+            yardsticks=root["yardsticks"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
@@ -462,8 +462,9 @@ def _difference(stored: Plan, wanted: Plan) -> str:
     for name in sorted(stored.packs.keys() | wanted.packs.keys()):
         if stored.packs.get(name) != wanted.packs.get(name):
             return f"the tables of tokenizer {name!r} have changed since the plan was made"
-    if stored.yardstick != wanted.yardstick:
-        return "what evaluate.morphology reads has changed since the plan was made"
+    for name in wanted.yardsticks:
+        if stored.yardsticks.get(name) != wanted.yardsticks[name]:
+            return f"what evaluate.{name} reads has changed since the plan was made"
     return "it was made by another version of tokenmill"
 
 

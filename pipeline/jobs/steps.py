@@ -48,6 +48,7 @@ from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
+from pipeline.stages.noise import Agreement, measure_agreement
 from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
@@ -304,9 +305,16 @@ def _trained(job: Job, tokenizer: TokenizerRef) -> OwnTokenizer:
 
 
 def evaluate_tokenizer(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, source: str, group: int, parts: list[tuple[str, dict[str, Any]]]
+    job: Job,
+    outputs: Outputs,
+    *,
+    tokenizer: TokenizerRef,
+    source: str,
+    group: int,
+    parts: list[tuple[str, dict[str, Any]]],
+    holdout_bytes: int,
 ) -> Report:
-    """Measure a tokenizer on the held-out documents of some shards of one source."""
+    """Measure a tokenizer on the held-out documents of some shards of one source; ``holdout_bytes``: of text in all."""
     if tokenizer.uri is None:
         loaded: OwnTokenizer | ForeignTokenizer = _trained(job, tokenizer)
     else:
@@ -315,14 +323,20 @@ def evaluate_tokenizer(
             raise DataError(f"{tokenizer.uri}: has changed since the plan was made; put the old file back")
         loaded = load_tokenizer(content, tokenizer.uri)
     sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
+    noise, agreement = job.spec.evaluate.noise, Agreement()
     for name, entry in parts:
         for batch in pa.ipc.open_stream(read_output(job, "count", name, entry)):
-            more, counts = measure(loaded, batch.column("text"))
+            texts = batch.column("text")
+            more, counts = measure(loaded, texts)
             sums, id_counts = sums + more, id_counts + counts
+            if noise is not None:
+                chosen = texts.filter(pa.array(is_in_sample(document_keys(texts), noise.sample_bytes, holdout_bytes)))
+                agreement += measure_agreement(loaded, chosen, rate=noise.rate, seed=noise.seed)
     path = f"_work/evaluate/{tokenizer.name}/{source}/{group:05d}.arrow"
     batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
     outputs.write_batches(path, TOKEN_COUNTS, [batch])
-    return {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
+    report = {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
+    return report if noise is None else report | {"noise": dataclasses.asdict(agreement)}
 
 
 # --- encode -----------------------------------------------------------------------------------------------------------
