@@ -578,6 +578,11 @@ AnySpec = TrainedSpec | PoolSpec
 """What may stand under ``tokenizers``."""
 
 
+def encoder_of(tokenizer: AnySpec) -> Literal["merge", "greedy", "fewest"]:
+    """How words become ids; a pool's members have encoders of their own."""
+    return "merge" if isinstance(tokenizer, PoolSpec) else tokenizer.encoder
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MorphologySpec:
     """What tokens are measured by: the roots and affixes of a language, words that are valid besides, cut words."""
@@ -595,11 +600,53 @@ class MorphologySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelSpec:
+    """The same text in several languages: rows of one group say the same."""
+
+    uris: tuple[str, ...]  # paths or globs; jsonl, jsonl.gz, jsonl.zst, parquet
+    reference: str  # the language that the others are measured against
+    group_column: str = "align"
+    language_column: str = "lang"
+    text_column: str = "text"
+    target: float = 1.0  # of the sizes planned: tokens a language may need, for each of the reference's at the middle size
+
+    def __post_init__(self) -> None:
+        if not self.uris:
+            raise ValueError("uris is empty; at least one path or glob is needed")
+        if not self.reference:
+            raise ValueError("reference is empty; a language of the files is needed")
+        if not 0 < self.target <= 1000:
+            raise ValueError(f"target is {self.target}; a number above 0, up to 1000, is allowed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseSpec:
+    """Errors as of optical character recognition, put into held-out text."""
+
+    rate: float = 0.1  # of the characters, those that are hit
+    seed: int = 0
+    sample_bytes: int = 4_000_000  # of held-out text: documents chosen by the hashes of their texts
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"rate is {self.rate}; a share from 0 to 1 is allowed")
+        if self.sample_bytes < 1:
+            raise ValueError(f"sample_bytes is {self.sample_bytes}; 1 or more is allowed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """What to put beside our tokenizers."""
 
     compare: tuple[str, ...] = ()  # tokenizer.json files
     morphology: MorphologySpec | None = None  # whether tokens are morphemes
+    terms: tuple[str, ...] = ()  # files of a domain's terms, one a line
+    parallel: ParallelSpec | None = None  # what a language pays in tokens, and which vocabulary would be fair
+    noise: NoiseSpec | None = None  # whether tokens stay where they are when text is misread
+
+    def __post_init__(self) -> None:
+        _check_distinct("terms: the file", list(self.terms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,7 @@ def _show_plan(args: argparse.Namespace, spec: JobSpec, plan: Any) -> None:
 
 
 def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
-    from pipeline.jobs.report import ALL
+    from pipeline.jobs.tasks import ALL
 
     output = spec.output.rstrip("/")
     accounting = manifest["accounting"]

@@ -37,7 +37,9 @@ from pipeline.spec import (
     JobSpec,
     MorphologySpec,
     MorphSpec,
+    NoiseSpec,
     PackSpec,
+    ParallelSpec,
     PoolSpec,
     PretokenizerSpec,
     ShuffleSpec,
@@ -48,7 +50,8 @@ from pipeline.spec import (
 
 _CLASSES = (
     BpeSpec, CharSpec, DnaSpec, DomainSpec, EvaluateSpec, ExecutionSpec, ExtendSpec, FilterSpec, HoldoutSpec, JobSpec,
-    MorphSpec, MorphologySpec, PackSpec, PoolSpec, PretokenizerSpec, ShuffleSpec, SourceSpec, SuperBpeSpec,
+    MorphSpec, MorphologySpec, NoiseSpec, PackSpec, ParallelSpec, PoolSpec, PretokenizerSpec, ShuffleSpec, SourceSpec,
+    SuperBpeSpec,
 )  # fmt: skip
 for _class in _CLASSES:
     setattr(_class, "__pydantic_config__", {"extra": "forbid"})  # noqa: B010  (no such attribute, to a type checker)
@@ -130,9 +133,12 @@ def parse_spec(root: dict[str, Any], *, allow_many: bool = False) -> JobSpec:
             _expand_paths(tokenizer, f"tokenizers[{place}]")
             for place, tokenizer in zip(places, spec.tokenizers, strict=True)
         ),
-        evaluate=EvaluateSpec(
+        evaluate=dataclasses.replace(
+            spec.evaluate,
             compare=tuple(_expand(uri, "evaluate.compare") for uri in spec.evaluate.compare),
             morphology=_expand_morphology(spec.evaluate.morphology),
+            terms=tuple(_expand(uri, "evaluate.terms") for uri in spec.evaluate.terms),
+            parallel=_expand_parallel(spec.evaluate.parallel),
         ),
     )
 
@@ -157,6 +163,12 @@ def _expand_morphology(spec: MorphologySpec | None) -> MorphologySpec | None:
         words=tuple(_expand(uri, f"{where}.words") for uri in spec.words),
         gold=_expand(spec.gold, f"{where}.gold") if spec.gold else None,
     )
+
+
+def _expand_parallel(spec: ParallelSpec | None) -> ParallelSpec | None:
+    if spec is None:
+        return None
+    return dataclasses.replace(spec, uris=tuple(_expand(uri, "evaluate.parallel.uris") for uri in spec.uris))
 
 
 PATHS = ("base", "language", "roots", "morphemes", "terms")
@@ -230,6 +242,10 @@ def _expand_shorthands(root: dict[str, Any]) -> None:
     for source in _items(root, "sources"):
         if isinstance(source.get("uris"), str):
             source["uris"] = [source["uris"]]
+    evaluate = root.get("evaluate")
+    for owner, field in ((evaluate, "terms"), (evaluate.get("parallel") if isinstance(evaluate, dict) else None, "uris")):
+        if isinstance(owner, dict) and isinstance(owner.get(field), str):
+            owner[field] = [owner[field]]
     pack = root.get("pack")
     if isinstance(pack, dict) and pack.get("shuffle") == "none":
         pack["shuffle"] = None

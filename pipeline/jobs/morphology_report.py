@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import storage
-from pipeline.errors import DataError
-from pipeline.jobs.plan import Plan, model_file
+from pipeline.jobs.finished import AnyTokenizer, iter_tokenizers
+from pipeline.jobs.plan import Plan
+from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.tasks import Job
-from pipeline.jobs.yardstick import Yardstick, read_yardstick
+from pipeline.jobs.yardstick import Yardstick, check_yardstick, read_yardstick
 from pipeline.stages.evaluate import cut, token_text
 from pipeline.stages.morphology import (
     WARNING,
@@ -27,15 +27,14 @@ from pipeline.stages.morphology import (
     count_validity,
     pieces_of,
 )
-from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer, load_tokenizer
-
-AnyTokenizer = OwnTokenizer | ForeignTokenizer
-
+from pipeline.tokenizer import ForeignTokenizer
 
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def describe_morphology(job: Job, plan: Plan, id_counts: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
+def describe_morphology(
+    job: Job, plan: Plan, receipts: Receipts, id_counts: Mapping[str, NDArray[np.int64]]
+) -> dict[str, Any]:
     """As report.json has it: a warning, and figures for each tokenizer; empty if the spec does not ask for them.
 
     ``id_counts``: by tokenizer, how often each id occurs in the held-out text.
@@ -44,22 +43,15 @@ def describe_morphology(job: Job, plan: Plan, id_counts: Mapping[str, NDArray[np
     if spec is None:
         return {}
     yardstick = read_yardstick(spec)
-    if yardstick.sha256 != plan.yardstick:
-        raise DataError("what evaluate.morphology reads has changed since the plan was made; put the old files back")
+    check_yardstick(plan.yardsticks, "morphology", yardstick.sha256)
     return {
         "warning": WARNING,
         "gold_words": len(yardstick.gold),
         "tokenizers": {
-            name: measure_morphology(tokenizer, id_counts.get(name), yardstick) for name, tokenizer in _load_tokenizers(job)
+            name: measure_morphology(tokenizer, id_counts.get(name), yardstick)
+            for name, tokenizer in iter_tokenizers(job, plan, receipts)
         },
     }
-
-
-def _load_tokenizers(job: Job) -> Iterator[tuple[str, AnyTokenizer]]:
-    """All tokenizers of a job, and those to compare with, one after another: there may be hundreds."""
-    places = {spec.name: job.path("tokenizers", spec.name, spec.model_file) for spec in job.spec.tokenizers}
-    for name, uri in {**places, **{uri: model_file(uri) for uri in job.spec.evaluate.compare}}.items():
-        yield name, load_tokenizer(storage.read_bytes(uri), uri)
 
 
 def measure_morphology(

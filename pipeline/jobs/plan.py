@@ -19,7 +19,7 @@ from pipeline.errors import ArtifactError, DataError, SpecError
 from pipeline.jobs.load import to_dict
 from pipeline.jobs.packs import pack_of, publish_packs
 from pipeline.jobs.passes import CountingPass, needs_of
-from pipeline.jobs.yardstick import read_yardstick
+from pipeline.jobs.yardstick import hash_yardsticks
 from pipeline.spec import ExtendSpec, JobSpec, SourceSpec, SuperBpeSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.tokenizer import MODEL_FILES, Tokenizer, load_tokenizer
@@ -47,9 +47,9 @@ _FORMATS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """``inputs``: every file with name, size and version; ``compare``: hash of each tokenizer to compare with; ``bases``: by
-    tokenizer, of the one it starts from; ``packs``: of the language, or terms, it needs; ``yardstick``: of what morphology
-    is measured by; ``trained_on`` and ``subwords``: see ``passes.Needs``; ``conditional``: whether the output's store can
-    create a file only if it is absent, as tried when the plan was made.
+    tokenizer, of the one it starts from; ``packs``: of the language, or terms, it needs; ``yardsticks``: of what the report
+    measures by, for each field of ``evaluate`` that names files; ``trained_on`` and ``subwords``: see ``passes.Needs``;
+    ``conditional``: whether the output's store can create a file only if it is absent, as tried when the plan was made.
     """
 
     fingerprint: str
@@ -58,7 +58,7 @@ class Plan:
     compare: list[str]
     bases: dict[str, str]
     packs: dict[str, str]
-    yardstick: str | None
+    yardsticks: dict[str, str]
     read_options: tuple[ReadOptions, ...]
     shards: tuple[Shard, ...]
     passes: tuple[CountingPass, ...]
@@ -101,8 +101,7 @@ def make_plan(spec: JobSpec) -> Plan:
     )
     inputs = [[{"name": f.name, "bytes": f.num_bytes, "version": f.version} for f in files] for files in listed]
     compare = [_hash_tokenizer(model_file(uri)) for uri in spec.evaluate.compare]
-    morphology = spec.evaluate.morphology
-    yardstick = read_yardstick(morphology).sha256 if morphology is not None else None
+    yardsticks = hash_yardsticks(spec.evaluate)
     bases = _read_bases(spec)
     hashes = {name: sha256 for name, (sha256, _) in bases.items()}
     needs = needs_of(spec, {name: base for name, (_, base) in bases.items()})
@@ -113,7 +112,7 @@ def make_plan(spec: JobSpec) -> Plan:
         "compare": compare,
         **({"bases": hashes} if hashes else {}),
         **({"packs": packs} if packs else {}),
-        **({"yardstick": yardstick} if yardstick else {}),
+        **({"yardsticks": yardsticks} if yardsticks else {}),
         "revision": REVISION,
         "version": __version__,
     }
@@ -124,7 +123,7 @@ def make_plan(spec: JobSpec) -> Plan:
         compare=compare,
         bases=hashes,
         packs=packs,
-        yardstick=yardstick,
+        yardsticks=yardsticks,
         read_options=options,
         shards=shards,
         passes=needs.passes,
@@ -226,7 +225,7 @@ def read_plan(output: str) -> Plan:
             compare=root["compare"],
             bases=root["bases"],
             packs=root["packs"],
-            yardstick=root["yardstick"],
+            yardsticks=root["yardsticks"],
             read_options=tuple(ReadOptions(**options) for options in root["read_options"]),
             shards=tuple(
                 Shard(**{**shard, "parts": tuple(FileRange(**part) for part in shard["parts"])}) for shard in root["shards"]
@@ -425,8 +424,9 @@ def _difference(stored: Plan, wanted: Plan) -> str:
     for name in sorted(stored.packs.keys() | wanted.packs.keys()):
         if stored.packs.get(name) != wanted.packs.get(name):
             return f"the tables of tokenizer {name!r} have changed since the plan was made"
-    if stored.yardstick != wanted.yardstick:
-        return "what evaluate.morphology reads has changed since the plan was made"
+    for name in wanted.yardsticks:
+        if stored.yardsticks.get(name) != wanted.yardsticks[name]:
+            return f"what evaluate.{name} reads has changed since the plan was made"
     return "it was made by another version of tokenmill"
 
 

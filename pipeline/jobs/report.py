@@ -15,14 +15,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline import __version__
+from pipeline.jobs.domain_report import describe_domains
 from pipeline.jobs.morphology_report import describe_morphology
 from pipeline.jobs.plan import Plan
 from pipeline.jobs.schedule import Receipts, tokenizer_receipts
 from pipeline.jobs.superword_report import describe_superwords
-from pipeline.jobs.tasks import Job, read_output
+from pipeline.jobs.tasks import ALL, Job, read_output
 from pipeline.stages.evaluate import Measure, describe
-
-ALL = "all sources"
 
 _LABEL_CHARS = 40
 """Of a path the end is shown in the plot: a longer label would leave no room for the bars."""
@@ -48,7 +47,8 @@ def make_report(
         "tokenizers": {name: dict(r.report) for name, r in tokenizer_receipts(receipts).items()},
         "evaluation": evaluation,
         "superwords": superwords,
-        "morphology": describe_morphology(job, plan, {name: rows[ALL] for name, rows in shown.items()}),
+        "domains": describe_domains(job, plan, receipts),
+        "morphology": describe_morphology(job, plan, receipts, {name: rows[ALL] for name, rows in shown.items()}),
         "execution": {
             **execution,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,6 +72,7 @@ def _sums(job: Job, receipts: Receipts) -> tuple[Sums, IdCounts]:
     for receipt in receipts["evaluate"].values():
         report = dict(receipt.report)
         name, source = report.pop("tokenizer"), report.pop("source")
+        report.pop("noise", None)  # for `domain_report`
         content = read_output(job, "evaluate", receipt.name, receipt.outputs[0])
         counts = pa.ipc.open_stream(content).read_next_batch().column("count").to_numpy()
         for key in (source, ALL):

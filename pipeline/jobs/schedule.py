@@ -220,6 +220,7 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
         TokenizerRef(f"compare/{index}", plan.compare[index], model_file(uri))
         for index, uri in enumerate(job.spec.evaluate.compare)
     ]
+    holdout_bytes = sum(receipt.report["text_bytes"]["holdout"] for receipt in receipts["count"].values())
     tasks = []
     for index, source in enumerate(job.spec.sources):
         shards = [shard for shard in plan.shards if shard.source == index]
@@ -240,6 +241,7 @@ def _evaluate_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
                             "source": source.name,
                             "group": group,
                             "parts": parts,
+                            "holdout_bytes": holdout_bytes,
                         },
                     )
                 )

@@ -46,11 +46,12 @@ from pipeline.jobs.train_pool import publish_pool
 from pipeline.jobs.training import OpenPartitions, WordParts, open_local_partitions
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
-from pipeline.spec import PoolSpec
+from pipeline.spec import PoolSpec, encoder_of
 from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
+from pipeline.stages.noise import Agreement, measure_agreement
 from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
@@ -301,7 +302,7 @@ def _trained(job: Job, tokenizer: TokenizerRef) -> OwnTokenizer:
     spec = next(spec for spec in job.spec.tokenizers if spec.name == tokenizer.name)
     path = f"tokenizers/{tokenizer.name}/{spec.model_file}"
     try:
-        return _cached_tokenizer(job.path(path), tokenizer.sha256, "merge" if spec.encoder == "pool" else spec.encoder)
+        return _cached_tokenizer(job.path(path), tokenizer.sha256, encoder_of(spec))
     except ArtifactError:
         raise disown(job, tokenizer.step, tokenizer.name, path, "it is gone or damaged") from None
 
@@ -325,9 +326,16 @@ def pool_tokenizers(
 
 
 def evaluate_tokenizer(
-    job: Job, outputs: Outputs, *, tokenizer: TokenizerRef, source: str, group: int, parts: list[tuple[str, dict[str, Any]]]
+    job: Job,
+    outputs: Outputs,
+    *,
+    tokenizer: TokenizerRef,
+    source: str,
+    group: int,
+    parts: list[tuple[str, dict[str, Any]]],
+    holdout_bytes: int,
 ) -> Report:
-    """Measure a tokenizer on the held-out documents of some shards of one source."""
+    """Measure a tokenizer on the held-out documents of some shards of one source; ``holdout_bytes``: of text in all."""
     if tokenizer.uri is None:
         loaded: OwnTokenizer | ForeignTokenizer = _trained(job, tokenizer)
     else:
@@ -336,14 +344,20 @@ def evaluate_tokenizer(
             raise DataError(f"{tokenizer.uri}: has changed since the plan was made; put the old file back")
         loaded = load_tokenizer(content, tokenizer.uri)
     sums, id_counts = Measure(), np.zeros(loaded.vocab_size, dtype=np.int64)
+    noise, agreement = job.spec.evaluate.noise, Agreement()
     for name, entry in parts:
         for batch in pa.ipc.open_stream(read_output(job, "count", name, entry)):
-            more, counts = measure(loaded, batch.column("text"))
+            texts = batch.column("text")
+            more, counts = measure(loaded, texts)
             sums, id_counts = sums + more, id_counts + counts
+            if noise is not None:
+                chosen = texts.filter(pa.array(is_in_sample(document_keys(texts), noise.sample_bytes, holdout_bytes)))
+                agreement += measure_agreement(loaded, chosen, rate=noise.rate, seed=noise.seed)
     path = f"_work/evaluate/{tokenizer.name}/{source}/{group:05d}.arrow"
     batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
     outputs.write_batches(path, TOKEN_COUNTS, [batch])
-    return {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
+    report = {"tokenizer": tokenizer.name, "source": source, **dataclasses.asdict(sums)}
+    return report if noise is None else report | {"noise": dataclasses.asdict(agreement)}
 
 
 # --- encode -----------------------------------------------------------------------------------------------------------

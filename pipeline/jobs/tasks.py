@@ -23,6 +23,9 @@ from pipeline.spec import JobSpec
 SPLITS = ("train", "holdout")
 FORMAT_VERSION = 1
 
+ALL = "all sources"
+"""What reports call them together."""
+
 Report = dict[str, Any]
 
 

@@ -1,25 +1,58 @@
-"""What the report measures morphology by: the language, word lists and gold segmentations that a spec names."""
+"""What the report measures by: the language, word lists, gold segmentations, terms and parallel texts that a spec names.
+
+All are read once when the plan is made, which notes their hashes, and again for the report, which compares them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline import storage
-from pipeline.errors import ArtifactError, SpecError, StorageError
+from pipeline.errors import ArtifactError, DataError, SpecError, StorageError
 from pipeline.jobs.packs import read_language
 from pipeline.kernels.morph import LITERAL
 from pipeline.language import Language
 from pipeline.morph import MorphTokenizer
 from pipeline.morphology import compile_language
-from pipeline.spec import MorphologySpec
+from pipeline.spec import EvaluateSpec, MorphologySpec, ParallelSpec, nearest
+from pipeline.stages.parallel import ParallelColumns, ParallelRow, read_parallel
 from pipeline.trainers.morph import untrained
 
 _FAR = 1 << 40
 """What literal pieces cost an analysis: more than any roots and affixes."""
+
+
+def hash_yardsticks(spec: EvaluateSpec) -> dict[str, str]:
+    """The hash of what each field of ``evaluate`` reads, by the field's name; only of those that are given.
+
+    Raises
+    ------
+    SpecError, DataError
+        A file cannot be read or is not as it should be; names file and line.
+    """
+    found = {}
+    if spec.morphology is not None:
+        found["morphology"] = read_yardstick(spec.morphology).sha256
+    if spec.terms:
+        found["terms"] = hash_terms(read_terms(spec.terms))
+    if spec.parallel is not None:
+        found["parallel"] = hash_parallel(spec.parallel)
+        _check_parallel(spec.parallel)
+    return found
+
+
+def check_yardstick(planned: Mapping[str, str], name: str, sha256: str) -> None:
+    """DataError if what a field of ``evaluate`` reads is not what it was when the plan was made."""
+    if planned.get(name) != sha256:
+        raise DataError(f"what evaluate.{name} reads has changed since the plan was made; put the old files back")
+
+
+# --- morphology -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -73,7 +106,7 @@ def read_yardstick(spec: MorphologySpec) -> Yardstick:
         language = read_language(spec.language, spec.roots)
     except SpecError as error:
         raise SpecError(f"evaluate.morphology: {error}") from None
-    words = frozenset(language.lower(line) for uri in spec.words for _, line in _lines(uri))
+    words = frozenset(language.lower(line) for uri in spec.words for _, line in _lines(uri, "morphology"))
     pure = _pure_texts(language)
     analyzer = untrained(MorphTokenizer(compile_language(language), pieces=(), costs=()))
     analyzer = dataclasses.replace(analyzer, literal_cost=_FAR)
@@ -87,12 +120,12 @@ def _pure_texts(language: Language) -> frozenset[str]:
     return frozenset(language.lower(text) for text in (*surfaces, *forms))
 
 
-def _lines(uri: str) -> list[tuple[str, str]]:
-    """Lines of a text file, with their place."""
+def _lines(uri: str, field: str) -> list[tuple[str, str]]:
+    """Lines of a text file that a field of ``evaluate`` names, with their place."""
     try:
         content = storage.read_bytes(storage.absolute(uri))
     except (ArtifactError, StorageError) as error:
-        raise SpecError(f"evaluate.morphology: {uri} cannot be read: {error}") from None
+        raise SpecError(f"evaluate.{field}: {uri} cannot be read: {error}") from None
     found = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         place = f"{uri}, line {number}"
@@ -107,7 +140,7 @@ def _lines(uri: str) -> list[tuple[str, str]]:
 
 def _read_gold(uri: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     gold: dict[str, tuple[str, ...]] = {}
-    for place, line in _lines(uri):
+    for place, line in _lines(uri, "morphology"):
         word, tab, morphs = line.partition("\t")
         found = tuple(morphs.split())
         if not tab or "".join(found) != word:
@@ -116,3 +149,79 @@ def _read_gold(uri: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
             )
         gold.setdefault(word, found)  # of a word that is given twice, the first
     return tuple(gold.items())
+
+
+# --- terms ------------------------------------------------------------------------------------------------------------
+
+
+def read_terms(uris: Sequence[str]) -> dict[str, list[str]]:
+    """The terms of each file, one a line, each once; lines that begin with # are no terms.
+
+    Raises
+    ------
+    SpecError
+        A file cannot be read, is not UTF-8, or holds no term.
+    """
+    terms = {uri: list(dict.fromkeys(line.strip() for _, line in _lines(uri, "terms"))) for uri in uris}
+    for uri, found in terms.items():
+        if not found:
+            raise SpecError(
+                f"evaluate.terms: {uri} holds no term; one a line is expected, and lines that begin with # are none"
+            )
+    return terms
+
+
+def hash_terms(terms: Mapping[str, Sequence[str]]) -> str:
+    """Of all terms, wherever their files lie."""
+    return hashlib.sha256(json.dumps(list(terms.values())).encode()).hexdigest()
+
+
+# --- parallel text ----------------------------------------------------------------------------------------------------
+
+_PARALLEL_FORMATS: dict[str, Literal["jsonl", "parquet"]] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+
+
+def _parallel_files(spec: ParallelSpec) -> dict[str, Literal["jsonl", "parquet"]]:
+    """The files of parallel text, with their formats, in the order of their names."""
+    files = {}
+    for number, pattern in enumerate(spec.uris):
+        where = f"evaluate.parallel.uris[{number}] is {pattern!r}"
+        found = storage.list_files(storage.absolute(pattern))
+        if not found:
+            raise SpecError(f"{where}, which matches no file")
+        for file in found:
+            plain = file.uri.removesuffix(".gz").removesuffix(".zst")
+            format = next((kind for ending, kind in _PARALLEL_FORMATS.items() if plain.endswith(ending)), None)
+            if format is None or (format == "parquet" and plain != file.uri):
+                raise SpecError(f"{where}, which matches {file.uri}; jsonl, jsonl.gz, jsonl.zst and parquet can be read")
+            files[file.uri] = format
+    return files
+
+
+def iter_parallel(spec: ParallelSpec) -> Iterator[list[ParallelRow]]:
+    """All rows of parallel text, some at a time.
+
+    Raises
+    ------
+    SpecError, DataError
+        A file cannot be read, or a row is not as it should be.
+    """
+    columns = ParallelColumns(group=spec.group_column, language=spec.language_column, text=spec.text_column)
+    for uri, format in _parallel_files(spec).items():
+        with storage.open_input(uri) as file:
+            yield from read_parallel(file, uri, format, columns)
+
+
+def hash_parallel(spec: ParallelSpec) -> str:
+    """Of all files of parallel text, wherever they lie."""
+    return hashlib.sha256(json.dumps([storage.sha256_of(uri) for uri in _parallel_files(spec)]).encode()).hexdigest()
+
+
+def _check_parallel(spec: ParallelSpec) -> None:
+    """SpecError if there is no row of the reference language."""
+    languages = {row.language for rows in iter_parallel(spec) for row in rows}
+    if spec.reference not in languages:
+        known = nearest(spec.reference, languages) if languages else "the files hold no rows"
+        raise SpecError(f"evaluate.parallel.reference is {spec.reference!r}, a language without a row; {known}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer
+from pipeline.arrow import list_rows, rows_of
+from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Measure:
         return {
             "bytes_per_token": ratio(self.text_bytes, self.tokens),
             "chars_per_token": ratio(self.chars, self.tokens),
+            "tokens_per_char": ratio(self.tokens, self.chars),
             "tokens_per_word": ratio(self.tokens, self.words),
             "tokens_per_document": ratio(self.tokens, self.documents),
         }
@@ -67,6 +70,65 @@ def cut(tokenizer: OwnTokenizer | ForeignTokenizer, text: str) -> tuple[list[int
         parts.append(text[done : max(done, stop)].encode())
         done = max(done, stop)
     return encoded.ids, parts
+
+
+class Starts(NamedTuple):
+    """``starts``: at each character, all texts joined, whether a token starts there; tokens that start inside a character
+    are not seen. ``is_restored``: of each text, whether its tokens add up to it; if not, its starts mean nothing.
+    ``tokens``: of each text. ``[shape=(n_chars,), dtype=bool]``, ``[shape=(n_texts,), dtype=bool]``, ``[…, dtype=int64]``
+    """
+
+    starts: NDArray[np.bool_]
+    is_restored: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
+
+
+def token_starts(tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStringArray) -> Starts:
+    """Where the tokens of some texts start; the texts are normalized as the tokenizer has it.
+
+    Of byte-level tokenizers by the lengths of their ids, a table look-up for each token; of others token by token.
+
+    Examples
+    --------
+    Tokens ``ab|é|`` + the two bytes of ``ş``: starts at a, é and ş.
+    """
+    rows = rows_of(texts)
+    if isinstance(tokenizer, ForeignTokenizer):
+        return _foreign_starts(tokenizer, texts)
+    offsets, ids = list_rows(tokenizer.encode_batch(texts))
+    if isinstance(tokenizer, Tokenizer):
+        sizes = np.array([len(part) for part in tokenizer.decode_parts(range(tokenizer.vocab_size))], dtype=np.int64)
+        lengths = sizes[ids]
+        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])[offsets]
+        is_restored = np.diff(ends) == np.diff(rows.offsets)
+    else:
+        contents = [text.as_buffer().to_pybytes() for text in texts]
+        parts = [tokenizer.decode_parts(ids[start:stop].tolist()) for start, stop in pairwise(offsets.tolist())]
+        lengths = np.array([len(part) for some in parts for part in some], dtype=np.int64)
+        is_restored = np.array([b"".join(p) == c for p, c in zip(parts, contents, strict=True)], dtype=np.bool_)
+    doc_of = np.repeat(np.arange(len(texts)), np.diff(offsets))
+    begins = np.cumsum(lengths) - lengths  # of each token, in what all tokens stand for
+    first = np.concatenate([begins, [lengths.sum()]])[offsets[:-1]]
+    begins = (begins - first[doc_of] + rows.offsets[:-1][doc_of])[is_restored[doc_of]]
+    at_byte = np.zeros(rows.num_bytes + 1, dtype=np.bool_)
+    at_byte[begins] = True
+    is_char = rows.values[: rows.num_bytes] & 0xC0 != 0x80
+    return Starts(at_byte[:-1][is_char], is_restored, np.diff(offsets))
+
+
+def _foreign_starts(tokenizer: ForeignTokenizer, texts: pa.LargeStringArray) -> Starts:
+    lengths = pc.utf8_length(texts).to_numpy().astype(np.int64)
+    encoded = tokenizer.outside.encode_batch(texts.to_pylist(), add_special_tokens=False)
+    starts = np.zeros(int(lengths.sum()) + 1, dtype=np.bool_)
+    for one, stop, length in zip(encoded, np.cumsum(lengths).tolist(), lengths.tolist(), strict=True):
+        # A token starts where the one before ends: the start of its own offsets may leave a blank out.
+        ends = [0, *(end for _, end in one.offsets)][: len(one.ids)]
+        starts[np.minimum(np.maximum.accumulate(np.array(ends, dtype=np.int64)), length) + stop - length] = True
+        starts[stop] = False
+    firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
+    starts[firsts] = True
+    tokens = np.array([len(one.ids) for one in encoded], dtype=np.int64)
+    return Starts(starts[:-1], np.ones(len(texts), dtype=np.bool_), tokens)
 
 
 def token_text(tokenizer: OwnTokenizer | ForeignTokenizer, token: int) -> str:

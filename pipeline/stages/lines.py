@@ -18,7 +18,7 @@ from pipeline.stages.blocks import BOM, iter_blocks, iter_part, starts_of_lines
 from pipeline.stages.shard import FileRange, ReadOptions
 
 
-def _iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, bytes]]:
+def iter_line_blocks(file: IO[bytes], part: FileRange) -> Iterator[tuple[int, bytes]]:
     """Whole lines, several at a time, with the byte where the first starts. Of a range: the lines that *start* in it."""
     at, blocks = iter_part(file, part, b"\n")
     pieces: list[bytes] = []
@@ -41,7 +41,7 @@ def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterato
         text = b"".join(iter_blocks(file, part))
         yield pa.array([part.name], type=pa.large_string()), pa.array([text], type=pa.large_binary())
         return
-    for first, lines in _iter_line_blocks(file, part):
+    for first, lines in iter_line_blocks(file, part):
         starts = starts_of_lines(lines)
         chars = np.frombuffer(lines, dtype=np.uint8)
         stops = np.append(starts[1:], len(lines) + (not lines.endswith(b"\n"))) - 1
@@ -52,7 +52,7 @@ def read_text(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterato
 def read_jsonl(file: IO[bytes], part: FileRange, options: ReadOptions) -> Iterator[tuple[pa.Array, pa.Array]]:
     """A document a line of JSON; what the fast decoder refuses goes line by line, to be judged or named."""
     decoder = msgspec.json.Decoder(_row_type(options))
-    for first, lines in _iter_line_blocks(file, part):
+    for first, lines in iter_line_blocks(file, part):
         if first == 0 and lines.startswith(BOM):
             first, lines = len(BOM), lines[len(BOM) :]
         starts = starts_of_lines(lines)

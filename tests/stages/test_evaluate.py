@@ -67,6 +67,7 @@ def test_ratios() -> None:
     assert sums.ratios() == {
         "bytes_per_token": 2.166667,
         "chars_per_token": 2.0,
+        "tokens_per_char": 0.5,
         "tokens_per_word": 1.5,
         "tokens_per_document": 3.0,
     }

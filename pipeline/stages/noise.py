@@ -1,0 +1,277 @@
+"""Noise as of optical character recognition, and whether a tokenizer still cuts where it did.
+
+What reads print mistakes ``rn`` for ``m`` and ``l`` for ``1``, loses blanks, and sees blanks where there are none. The model
+is ours and simple: each character is hit with the same probability; what happens then depends on what it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.arrow import Rows, text_array
+from pipeline.kernels.keys import permute_keys
+from pipeline.normalizer import normalize
+from pipeline.stages.evaluate import token_starts
+from pipeline.stages.holdout import document_keys
+from pipeline.stages.morphology import Sums
+from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer
+from pipeline.unicode import NUM_CODE_POINTS, in_categories
+
+SINGLE = {
+    "l": "1", "1": "l", "I": "l", "i": "l", "|": "l", "O": "0", "0": "O", "o": "c", "c": "e", "e": "c", "a": "o", "u": "n",
+    "n": "u", "h": "b", "b": "h", "t": "f", "f": "t", "g": "9", "9": "g", "q": "g", "v": "y", "y": "v", "s": "a", "S": "5",
+    "5": "S", "B": "8", "8": "B", "Z": "2", "2": "Z", "6": "b", "G": "6", "D": "O", "Q": "O", "E": "F", "F": "P", "C": "G",
+    "U": "V", "V": "U", "M": "N", "4": "A", "3": "8", "7": "1", ",": ".", ".": ",", ":": ";", ";": ":", "-": "_", "!": "l",
+    "'": "`", "é": "e", "è": "e", "ê": "e", "á": "a", "à": "a", "ä": "a", "å": "a", "ö": "o", "ó": "o", "ü": "u", "ú": "u",
+    "ç": "c", "ş": "s", "ğ": "g", "ı": "i", "İ": "I", "ñ": "n", "ß": "B",
+}  # fmt: skip
+"""What one character is mistaken for."""
+
+FROM_TWO = {"rn": "m", "ri": "n", "cl": "d", "fi": "h"}
+"""What two characters are mistaken for. No second one is the first of a pair, so pairs never overlap."""
+
+TO_TWO = {"m": "rn", "w": "vv", "d": "cl", "k": "lc", "H": "II", "W": "VV"}
+"""What is mistaken for two characters."""
+
+SPLIT_PARTS = 32
+"""Of 256 hits between two characters that are no white space, those that leave them and put a blank between them."""
+
+TABLE_PARTS = 192
+"""Of 256 other hits on what is in a table, those that go by it; of letters the rest give another one from the same text."""
+
+_BLANK = 32
+_SPACES = np.array([9, 10, 11, 12, 13, 28, 29, 30, 31, _BLANK, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+                    0x202F, 0x205F, 0x3000], dtype=np.int64)  # fmt: skip
+
+
+class _Table(NamedTuple):
+    """What each code point is mistaken for: one character, or two; 0: nothing. ``is_letter``, ``is_space``: what it is."""
+
+    first: NDArray[np.uint32]
+    second: NDArray[np.uint32]
+    is_letter: NDArray[np.bool_]
+    is_space: NDArray[np.bool_]
+
+
+@functools.cache
+def _table() -> _Table:
+    first, second = (np.zeros(NUM_CODE_POINTS, dtype=np.uint32) for _ in range(2))
+    for char, seen in SINGLE.items():
+        first[ord(char)] = ord(seen)
+    for char, seen in TO_TWO.items():
+        first[ord(char)], second[ord(char)] = ord(seen[0]), ord(seen[1])
+    is_space = np.zeros(NUM_CODE_POINTS, dtype=np.bool_)
+    is_space[_SPACES] = True
+    return _Table(first, second, in_categories(("L",)), is_space)
+
+
+class Noisy(NamedTuple):
+    """Texts with noise. ``origins``: of each of their characters, all texts joined, which character of the joined clean
+    texts it still is; -1 if it is another. ``[shape=(n_chars,), dtype=int64]``
+    """
+
+    texts: pa.LargeStringArray
+    origins: NDArray[np.int64]
+
+
+def add_noise(texts: pa.LargeStringArray, keys: NDArray[np.uint64], *, rate: float, seed: int) -> Noisy:
+    """Texts as a bad scan would give them.
+
+    Each character is hit with the probability ``rate``. A hit
+
+    - on a blank loses the blank; other white space stays;
+    - else, once in eight, puts a blank before the character, if neither it nor the one before is white space;
+    - else makes of two characters one (``FROM_TWO``), of a character two (``TO_TWO``) or another (``SINGLE``); one time in
+      four, and for letters in no table always, it gives a letter from a place of the same text that chance picks;
+    - on what is neither in a table nor a letter does nothing.
+
+    Only the keys and the seed decide, so the same document gets the same noise anywhere. All characters of all texts at
+    once, in NumPy: some ten megabytes a second.
+
+    Parameters
+    ----------
+    texts
+        Clean texts, without nulls.
+    keys
+        A hash of each. ``[shape=(n_texts,), dtype=uint64]``
+    rate
+        From 0 to 1.
+    seed
+        Another one gives other noise.
+    """
+    lengths = pc.utf8_length(texts).to_numpy().astype(np.int64)
+    codes = np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
+    stops = np.cumsum(lengths)
+    doc_of = np.repeat(np.arange(len(lengths)), lengths)
+    within = (np.arange(len(codes)) - (stops - lengths)[doc_of]).astype(np.uint64)
+    chance = permute_keys(keys[doc_of] + within, seed)
+    is_hit = chance <= np.uint64(min(int(rate * 2.0**64), 2**64 - 1)) if rate > 0 else np.zeros(len(codes), dtype=np.bool_)
+    hits = np.flatnonzero(is_hit)
+    change = _choose(codes, hits, chance[hits], doc_of, stops)
+    counts = np.ones(len(codes), dtype=np.int64)
+    counts[change.lost] = 0
+    counts[change.doubled] = 2
+    source = np.repeat(np.arange(len(codes)), counts)
+    starts = np.cumsum(counts) - counts
+    out, origins = codes[source], source.copy()
+    out[starts[change.places]] = change.firsts
+    origins[starts[change.places]] = np.where(change.firsts == codes[change.places], change.places, -1)
+    out[starts[change.doubled] + 1] = change.seconds
+    is_own = change.seconds == codes[change.doubled]  # a blank was put before it
+    origins[starts[change.doubled] + 1] = np.where(is_own, change.doubled, -1)
+    return Noisy(_encoded(out, np.bincount(doc_of[source], minlength=len(lengths))), origins)
+
+
+class _Change(NamedTuple):
+    """``places`` become ``firsts``; of these ``doubled`` become two, the second in ``seconds``; ``lost`` become nothing."""
+
+    places: NDArray[np.int64]
+    firsts: NDArray[np.uint32]
+    doubled: NDArray[np.int64]
+    seconds: NDArray[np.uint32]
+    lost: NDArray[np.int64]
+
+
+def _choose(
+    codes: NDArray[np.uint32],
+    hits: NDArray[np.int64],
+    chance: NDArray[np.uint64],
+    doc_of: NDArray[np.int64],
+    stops: NDArray[np.int64],
+) -> _Change:
+    """What becomes of the characters that are hit. The lower bits of their numbers are as good as new ones."""
+    table = _table()
+    kind, by_table = (chance & np.uint64(255)).astype(np.int64), (chance >> np.uint64(8) & np.uint64(255)).astype(np.int64)
+    char = codes[hits]
+    previous = codes[np.maximum(hits - 1, 0)]
+    has_previous = (hits > 0) & (doc_of[np.maximum(hits - 1, 0)] == doc_of[hits])
+    following = codes[np.minimum(hits + 1, len(codes) - 1)] if len(codes) else char
+    has_following = hits + 1 < stops[doc_of[hits]]
+
+    is_merge = char == _BLANK
+    is_split = (kind < SPLIT_PARTS) & has_previous & ~table.is_space[char] & ~table.is_space[previous] & ~is_merge
+    rest = ~is_merge & ~is_split
+    go_by_table = rest & (by_table < TABLE_PARTS)
+    merged_into = np.zeros(len(hits), dtype=np.uint32)
+    for pair, seen in FROM_TWO.items():
+        is_here = (char == ord(pair[0])) & (following == ord(pair[1]))
+        merged_into[go_by_table & has_following & is_here] = ord(seen)
+    is_pair = merged_into > 0
+    taken = np.isin(hits, hits[is_pair] + 1)  # the second of a pair, hit itself
+    is_single = go_by_table & ~is_pair & (table.first[char] > 0)
+    is_random = rest & ~is_pair & ~is_single & table.is_letter[char]
+    firsts = np.where(is_pair, merged_into, np.where(is_split, np.uint32(_BLANK), table.first[char]))
+    if is_random.any():
+        letters = np.flatnonzero(table.is_letter[codes])
+        before = np.searchsorted(letters, stops - np.diff(stops, prepend=0))  # letters before each text
+        number = np.searchsorted(letters, stops) - before
+        docs = doc_of[hits[is_random]]
+        picked = (chance[is_random] >> np.uint64(16) & np.uint64(0xFFFFFFFF)).astype(np.int64) % number[docs]
+        firsts[is_random] = codes[letters[before[docs] + picked]]
+    is_double = ~taken & (is_split | (is_single & (table.second[char] > 0)))
+    is_changed = ~taken & (is_pair | is_split | is_single | is_random)
+    return _Change(
+        places=hits[is_changed],
+        firsts=firsts[is_changed],
+        doubled=hits[is_double],
+        seconds=np.where(is_split, char, table.second[char])[is_double],
+        lost=np.union1d(hits[is_merge & ~taken], hits[is_pair & ~taken] + 1),
+    )
+
+
+def _encoded(codes: NDArray[np.uint32], lengths: NDArray[np.int64]) -> pa.LargeStringArray:
+    """Code points, and how many there are in each text, as texts."""
+    sizes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000).astype(np.int64)
+    ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+    offsets = ends[np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])]
+    values = np.frombuffer(codes.tobytes().decode("utf-32-le").encode(), dtype=np.uint8)
+    return text_array(Rows(values, offsets))
+
+
+# --- whether tokens are cut where they were ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement(Sums):
+    """Sums over documents.
+
+    ``not_restored``: documents whose tokens do not add up to their text, which are in no other figure. ``chars``: of the
+    clean texts; ``changed``: those of them that are no more in the noisy ones. A place lies between two characters of the
+    clean text that both stay, side by side. ``places``: all; ``clean``, ``noisy``: those where a token starts without and
+    with noise; ``hits``: both. ``tokens``, ``noisy_tokens``: all tokens.
+    """
+
+    documents: int = 0
+    not_restored: int = 0
+    chars: int = 0
+    changed: int = 0
+    places: int = 0
+    clean: int = 0
+    noisy: int = 0
+    hits: int = 0
+    tokens: int = 0
+    noisy_tokens: int = 0
+
+    def ratios(self) -> dict[str, float | None]:
+        """What the counts mean: None where there is nothing to divide by."""
+
+        def ratio(a: int, b: int) -> float | None:
+            return round(a / b, 6) if b else None
+
+        return {
+            "boundary_f1": ratio(2 * self.hits, self.clean + self.noisy),
+            "boundaries_kept": ratio(self.hits, self.clean),
+            "changed_fraction": ratio(self.changed, self.chars),
+            "token_growth": ratio(self.noisy_tokens, self.tokens),
+        }
+
+
+def measure_agreement(
+    tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStringArray, *, rate: float, seed: int
+) -> Agreement:
+    """Where tokens start in texts, with noise and without.
+
+    Noise is put on the normalized text, by the hash of the text as it was: all tokenizers without a normalizer get the same.
+
+    Examples
+    --------
+    ``the barn`` becomes ``the bam``. Places: before h, e, the blank, b, a; not before r and n, which are gone, nor after a,
+    whose neighbour is gone. Tokens ``the| barn`` and ``the| b|am`` start at one and at two of them, with one in common:
+    F1 is 2/3.
+    """
+    normalizer = "none" if isinstance(tokenizer, ForeignTokenizer) else tokenizer.normalizer
+    keys, clean = document_keys(texts), normalize(texts, normalizer)
+    noisy = add_noise(clean, keys, rate=rate, seed=seed)
+    again = normalize(noisy.texts, normalizer)
+    is_same = pc.equal(pc.utf8_length(again), pc.utf8_length(noisy.texts))  # else places are where nobody knows
+    if not pc.all(is_same).as_py():
+        clean, keys = clean.filter(is_same), keys[is_same.to_numpy(zero_copy_only=False)]
+        again, noisy = again.filter(is_same), add_noise(clean, keys, rate=rate, seed=seed)
+    before, after = token_starts(tokenizer, clean), token_starts(tokenizer, again)
+    is_good = before.is_restored & after.is_restored
+    lengths = pc.utf8_length(again).to_numpy().astype(np.int64)
+    doc_of = np.repeat(np.arange(len(lengths)), lengths)
+    origins = noisy.origins
+    is_place = (origins[1:] >= 0) & (origins[:-1] >= 0) & (origins[1:] == origins[:-1] + 1) & (doc_of[1:] == doc_of[:-1])
+    places = np.flatnonzero(is_place & is_good[doc_of[1:]]) + 1
+    is_clean, is_noisy = before.starts[origins[places]], after.starts[places]
+    chars = int(pc.utf8_length(clean).to_numpy()[is_good].sum())
+    return Agreement(
+        documents=int(is_good.sum()),
+        not_restored=len(texts) - int(is_good.sum()),
+        chars=chars,
+        changed=chars - int((origins[is_good[doc_of]] >= 0).sum()),
+        places=len(places),
+        clean=int(is_clean.sum()),
+        noisy=int(is_noisy.sum()),
+        hits=int((is_clean & is_noisy).sum()),
+        tokens=int(before.tokens[is_good].sum()),
+        noisy_tokens=int(after.tokens[is_good].sum()),
+    )
