@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,27 +146,38 @@ def measure_digits(tokenizer: AnyTokenizer) -> dict[str, Any]:
     """How numbers of 1 to 12 digits are cut in running text, eight of each length: ``is 1234567 the``.
 
     ``r2l``, ``l2r``, ``single``, ``irregular``: of the numbers whose cut tells the rules apart (4, 5, 7, 8, 10 and 11
-    digits), those in threes from the right, in threes from the left, digit by digit, and any other way. ``threes``: of those
-    of 6, 9 and 12 digits, those in threes. ``short_whole``: of those up to three digits, those that are one piece. Where a
-    number begins and ends does not matter: the blank before it may be part of its first token. ``with_letters``: of numbers
-    between letters (``no1234567th``), those that share a token with one. ``not_restored``: texts that do not come back, in
-    no other figure.
+    digits), those in threes from the right, in threes from the left, digit by digit, and any other way. ``r2l_kept``,
+    ``l2r_kept``: of the same, those where a token starts at each cut of the rule, though groups may be cut further, for want
+    of tokens. ``threes``: of those of 6, 9 and 12 digits, those in threes. ``short_whole``: of those up to three digits,
+    those that are one piece. Where a number begins and ends does not matter: the blank before it may be part of its first
+    token. ``with_letters``: of numbers between letters (``no1234567th``), those that share a token with one.
+    ``not_restored``: texts that do not come back, in no other figure.
     """
     numbers = [make_number(digits, seed) for digits in range(1, MOST_DIGITS + 1) for seed in range(DIGIT_SEEDS)]
     plain, lost = _pieces_of(tokenizer, [f"is {number} the" for number in numbers], 3, numbers)
     glued, more_lost = _pieces_of(tokenizer, [f"no{number}th" for number in numbers], 2, numbers)
     telling = [row for row in plain if row.digits > 3 and row.digits % 3]
     is_rule = {rule: sum(row.groups == getattr(groups_of(row.digits), rule) for row in telling) for rule in Groups._fields}
+    is_kept = {
+        rule: sum(_cuts(row.groups) >= _cuts(getattr(groups_of(row.digits), rule)) for row in telling)
+        for rule in ("r2l", "l2r")
+    }
     threes = [row.groups == groups_of(row.digits).r2l for row in plain if row.digits > 3 and row.digits % 3 == 0]
     short = [len(row.groups) == 1 for row in plain if row.digits <= 3]
     return {
         **{rule: _ratio(count, len(telling)) for rule, count in is_rule.items()},
         "irregular": _ratio(len(telling) - sum(is_rule.values()), len(telling)),
+        **{f"{rule}_kept": _ratio(count, len(telling)) for rule, count in is_kept.items()},
         "threes": _ratio(sum(threes), len(threes)),
         "short_whole": _ratio(sum(short), len(short)),
         "with_letters": _ratio(sum(not row.is_apart for row in glued), len(glued)),
         "not_restored": lost + more_lost,
     }
+
+
+def _cuts(groups: list[int]) -> set[int]:
+    """Where groups end, but for the last."""
+    return set(accumulate(groups[:-1]))
 
 
 class _Cut(NamedTuple):

@@ -227,6 +227,26 @@ def test_a_target_of_ones_own(fields: dict[str, Any]) -> None:
     assert ladder["languages"]["eng"]["vocab_size"] < 380
 
 
+def test_a_tokenizer_of_the_size_that_was_planned_has_the_tokens_that_were_wanted(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    texts = {"eng": documents(30, seed=8), "all": documents(30, seed=9)}
+    rows = [{"align": n, "lang": language, "text": text} for language in texts for n, text in enumerate(texts[language])]
+    fields["evaluate"] = {"parallel": {"uris": [write_rows(tmp_path / "many.jsonl", rows)], "reference": "eng"}}
+    found = run(fields)["domains"]["parallel"]["tokenizers"]
+    small, large = (found[f"bpe-{size}"]["languages"]["all"]["tokens"] for size in (320, 380))
+    fields["evaluate"]["parallel"]["target"] = (small + large) / 2 / found["bpe-380"]["languages"]["eng"]["tokens"]
+    fields["output"] += "-planned"
+    planned = run(fields)["domains"]["sizes"][0]["languages"]["all"]
+    assert 320 < planned["vocab_size"] < 380
+    assert not planned["extrapolated"]
+    fields["tokenizers"] = [{"name": "planned", "vocab_size": planned["vocab_size"]}]
+    fields["output"] += "-made"
+    tokens = run(fields)["domains"]["parallel"]["tokenizers"]["planned"]["languages"]["all"]["tokens"]
+    assert large < tokens < small
+    assert tokens == pytest.approx(planned["target_tokens"], rel=0.12)  # 46 words fall in jumps; real text comes within 1 %
+
+
 def test_groups_that_only_one_has_are_left_out(fields: dict[str, Any], tmp_path: Path) -> None:
     rows = [row for row in ROWS if row["lang"] != "tur" or row["align"] < 2] + [
         {"align": 99, "lang": "deu", "text": "Mühle"}

@@ -112,16 +112,25 @@ def test_threes(rule: str) -> None:
     found = measure_digits(tokenizer_of(THREES, "gpt2", rule))
     others = {"r2l": "l2r", "l2r": "r2l"}
     assert found == {
-        rule: 1.0, others[rule]: 0.0, "single": 0.0, "irregular": 0.0, "threes": 1.0, "short_whole": 1.0,
-        "with_letters": 0.0, "not_restored": 0,
+        rule: 1.0, others[rule]: 0.0, "single": 0.0, "irregular": 0.0, f"{rule}_kept": 1.0, f"{others[rule]}_kept": 0.0,
+        "threes": 1.0, "short_whole": 1.0, "with_letters": 0.0, "not_restored": 0,
     }  # fmt: skip
 
 
 def test_single_digits() -> None:
     found = measure_digits(tokenizer_of(THREES, "gpt2", "single"))
     assert found["single"] == 1.0
+    assert found["r2l_kept"] == found["l2r_kept"] == 1.0
     assert found["r2l"] == found["l2r"] == found["irregular"] == found["threes"] == 0.0
     assert found["short_whole"] == 0.333333  # of one, two and three digits, those of one
+
+
+@pytest.mark.parametrize("rule", ["r2l", "l2r"])
+def test_a_rule_is_kept_without_the_tokens_for_it(rule: str) -> None:
+    found = measure_digits(tokenizer_of(PAIRS, "gpt2", rule))
+    others = {"r2l": "l2r", "l2r": "r2l"}
+    assert (found["irregular"], found[f"{rule}_kept"], found["threes"]) == (1.0, 1.0, 0.0)
+    assert found[f"{others[rule]}_kept"] < 0.5
 
 
 def test_numbers_cut_in_twos_are_irregular() -> None:
