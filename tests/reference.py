@@ -53,6 +53,38 @@ def merge_counts(parts: Sequence[Mapping[bytes, int]], weights: Sequence[int]) -
     return dict(total)
 
 
+# --- added tokens -----------------------------------------------------------------------------------------------------
+
+_WORD_CHARS = Split(Regex(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]"), "removed")
+
+
+def is_word_char(char: str) -> bool:
+    return not _WORD_CHARS.pre_tokenize_str(char)
+
+
+def cut_added(text: str, tokens: Sequence[tuple[str, bool]], hiding: Sequence[str] = ()) -> tuple[list[str], list[int]]:
+    """The pieces between added tokens, and the number of each token; ``tokens``: content, and whether it must be a word.
+
+    The longest that starts at a position is found, and the search goes on behind it even if it is then dropped.
+    """
+    contents = [content for content, _ in tokens] + list(hiding)
+    pieces, numbers, start, at = list[str](), list[int](), 0, 0
+    while at < len(text):
+        here = [content for content in contents if text.startswith(content, at)]
+        if not here:
+            at += 1
+            continue
+        longest = max(here, key=len)
+        number, stop = contents.index(longest), at + len(longest)
+        touches = (at > 0 and is_word_char(text[at - 1])) or (stop < len(text) and is_word_char(text[stop]))
+        if number < len(tokens) and not (tokens[number][1] and touches):
+            pieces.append(text[start:at])
+            numbers.append(number)
+            start = stop
+        at = stop
+    return [*pieces, text[start:]], numbers
+
+
 # --- BPE --------------------------------------------------------------------------------------------------------------
 
 

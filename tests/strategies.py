@@ -90,6 +90,21 @@ def arrow_lists(draw: st.DrawFn) -> pa.LargeListArray:
     return pa.array(rows, type=kind).slice(start, draw(st.integers(0, len(rows) - start)))
 
 
+# --- added tokens -----------------------------------------------------------------------------------------------------
+
+_ADDED_PIECES = (
+    "a", "b", "ab", "A", "x", "_", "1", " ", "  ", "\n", "é", "É", "e\u0301", "İ", "ﬁ", "中", "Ⓐ", "😀", "\u200d", "<s>",
+)  # fmt: skip
+
+added_texts = st.lists(st.lists(st.sampled_from(_ADDED_PIECES), max_size=14).map("".join), max_size=6)
+"""Texts in which the tokens below occur often, side by side and across each other."""
+
+added_contents = st.lists(
+    st.lists(st.sampled_from(_ADDED_PIECES), min_size=1, max_size=4).map("".join), min_size=1, max_size=6, unique=True
+)
+"""Distinct strings, many of them in another, or its beginning."""
+
+
 # --- regexes ----------------------------------------------------------------------------------------------------------
 
 _CLASSES = (

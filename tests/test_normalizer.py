@@ -23,6 +23,8 @@ OUTSIDE: dict[str, Any] = {
     "nfd": normalizers.NFD(),
     "nfkd": normalizers.NFKD(),
     "lowercase": normalizers.Lowercase(),
+    "nfc_lowercase": normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()]),
+    "nfkc_lowercase": normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]),
 }
 
 every_name = pytest.mark.parametrize("name", NORMALIZERS)
@@ -90,3 +92,23 @@ def test_nothing_stands_for_none() -> None:
 def test_another_normalizer_is_refused() -> None:
     with pytest.raises(ArtifactError, match="normalizer Strip is none of none, nfc"):
         from_json({"type": "Strip", "strip_left": True, "strip_right": True})
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ([], "none"),
+        ([normalizers.NFKC()], "nfkc"),
+        ([normalizers.Sequence([normalizers.NFC()]), normalizers.Lowercase()], "nfc_lowercase"),
+    ],
+)
+def test_a_sequence_is_what_it_does(parts: list[Any], name: str) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(parts)
+    assert from_json(json.loads(tokenizer.to_str())["normalizer"]) == name
+
+
+@pytest.mark.parametrize("parts", [["NFD", "Lowercase"], ["Lowercase", "NFC"], ["NFC", "Strip"]])
+def test_another_sequence_is_refused(parts: list[str]) -> None:
+    with pytest.raises(ArtifactError, match=f"its normalizer {parts[0]} . {parts[1]} is none of none, nfc"):
+        from_json({"type": "Sequence", "normalizers": [{"type": part} for part in parts]})

@@ -6,8 +6,9 @@ import unicodedata
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer, models
 
-from pipeline.unicode import CATEGORIES, NUM_CODE_POINTS, categories, in_categories, probe
+from pipeline.unicode import CATEGORIES, NUM_CODE_POINTS, categories, in_categories, probe, word_chars
 
 SURROGATES = slice(0xD800, 0xE000)
 
@@ -47,3 +48,16 @@ def test_prefixes_add_up() -> None:
 def test_probe_refuses_what_the_engine_refuses() -> None:
     with pytest.raises(Exception, match="invalid character property name"):
         probe(r"\p{Nonsense}")
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_characters_of_words_are_those_that_added_tokens_may_not_touch(is_before: bool) -> None:
+    tokenizer = Tokenizer(models.BPE({}, []))
+    tokenizer.add_tokens([AddedToken("<", single_word=True)])
+    code_points = np.array([c for c in range(NUM_CODE_POINTS) if not 0xD800 <= c < 0xE000 and chr(c) != "<"])
+    text = "".join(f" {chr(c)}<" if is_before else f" <{chr(c)}" for c in code_points)
+    found = np.array([start for start, _ in tokenizer.encode(text).offsets])
+    expected = np.zeros(NUM_CODE_POINTS, dtype=bool)
+    expected[code_points] = True
+    expected[code_points[found // 3]] = False
+    assert np.array_equal(word_chars(), expected)

@@ -205,7 +205,9 @@ class Agreement(Sums):
     ``not_restored``: documents whose tokens do not add up to their text, which are in no other figure. ``chars``: of the
     clean texts; ``changed``: those of them that are no more in the noisy ones. A place lies between two characters of the
     clean text that both stay, side by side. ``places``: all; ``clean``, ``noisy``: those where a token starts without and
-    with noise; ``hits``: both. ``tokens``, ``noisy_tokens``: all tokens.
+    with noise; ``hits``: both. ``hit_words``: words, between white space, of which a character, or the white space beside
+    them, is not what or where it was; ``word_places`` and so on: the same of places inside such words. ``tokens``,
+    ``noisy_tokens``: all tokens.
     """
 
     documents: int = 0
@@ -216,6 +218,11 @@ class Agreement(Sums):
     clean: int = 0
     noisy: int = 0
     hits: int = 0
+    hit_words: int = 0
+    word_places: int = 0
+    word_clean: int = 0
+    word_noisy: int = 0
+    word_hits: int = 0
     tokens: int = 0
     noisy_tokens: int = 0
 
@@ -228,6 +235,7 @@ class Agreement(Sums):
         return {
             "boundary_f1": ratio(2 * self.hits, self.clean + self.noisy),
             "boundaries_kept": ratio(self.hits, self.clean),
+            "hit_word_f1": ratio(2 * self.word_hits, self.word_clean + self.word_noisy),
             "changed_fraction": ratio(self.changed, self.chars),
             "token_growth": ratio(self.noisy_tokens, self.tokens),
         }
@@ -262,6 +270,7 @@ def measure_agreement(
     is_place = (origins[1:] >= 0) & (origins[:-1] >= 0) & (origins[1:] == origins[:-1] + 1) & (doc_of[1:] == doc_of[:-1])
     places = np.flatnonzero(is_place & is_good[doc_of[1:]]) + 1
     is_clean, is_noisy = before.starts[origins[places]], after.starts[places]
+    num_words, is_inside = _inside_hit_words(clean, origins[places], is_good)
     chars = int(pc.utf8_length(clean).to_numpy()[is_good].sum())
     return Agreement(
         documents=int(is_good.sum()),
@@ -272,6 +281,34 @@ def measure_agreement(
         clean=int(is_clean.sum()),
         noisy=int(is_noisy.sum()),
         hits=int((is_clean & is_noisy).sum()),
+        hit_words=num_words,
+        word_places=int(is_inside.sum()),
+        word_clean=int((is_clean & is_inside).sum()),
+        word_noisy=int((is_noisy & is_inside).sum()),
+        word_hits=int((is_clean & is_noisy & is_inside).sum()),
         tokens=int(before.tokens[is_good].sum()),
         noisy_tokens=int(after.tokens[is_good].sum()),
     )
+
+
+def _inside_hit_words(
+    clean: pa.LargeStringArray, places: NDArray[np.int64], is_good: NDArray[np.bool_]
+) -> tuple[int, NDArray[np.bool_]]:
+    """How many words of some texts are hit, and of each place, by its character, whether it is inside one of them."""
+    lengths = pc.utf8_length(clean).to_numpy().astype(np.int64)
+    codes = np.frombuffer("".join(clean.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
+    if len(codes) == 0:
+        return 0, np.zeros(0, dtype=np.bool_)
+    is_letter = ~_table().is_space[codes] & np.repeat(is_good, lengths)
+    doc_starts = (np.cumsum(lengths) - lengths)[lengths > 0]
+    is_start = np.zeros(len(codes), dtype=np.bool_)
+    is_start[doc_starts] = True
+    is_inner = is_letter & ~is_start & np.concatenate([[False], is_letter[:-1]])
+    word_of = np.cumsum(is_letter & ~is_inner) - 1
+    is_broken = ~is_start  # between a character and the one before it
+    is_broken[places] = False
+    is_hit = np.zeros(int(word_of[-1]) + 1, dtype=np.bool_)
+    is_hit[word_of[is_broken & is_letter]] = True
+    behind = np.flatnonzero(is_broken) - 1  # the word before may be hit as well
+    is_hit[word_of[behind[is_letter[behind]]]] = True
+    return int(is_hit.sum()), is_inner[places] & is_hit[word_of[places]]

@@ -165,6 +165,15 @@ def test_a_base_that_is_not_byte_level(corpus: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_base_with_added_tokens(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "first", {"kind": "bpe"})
+    outside = tokenizers.Tokenizer.from_file(str(tmp_path / "first/tokenizers/t0/tokenizer.json"))
+    outside.add_tokens(["New York"])
+    outside.save(str(tmp_path / "added.json"))
+    with pytest.raises(SpecError, match="which cuts 1 added tokens out of the text, such as 'New York'; superwords cannot"):
+        run(corpus, tmp_path / "out", {"base": str(tmp_path / "added.json"), "vocab_size": 600})
+
+
 @pytest.mark.parametrize(
     ("one", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -153,6 +154,9 @@ def test_texts_that_do_not_come_back() -> None:
 # --- agreement --------------------------------------------------------------------------------------------------------
 
 
+SPACES = "\t\n\v\f\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
 def naive_agreement(tokenizer: Tokenizer, texts: list[str], rate: float, seed: int) -> Agreement:
     total = Agreement()
     for text, key in zip(texts, document_keys(texts_of(texts)), strict=True):
@@ -165,6 +169,9 @@ def naive_agreement(tokenizer: Tokenizer, texts: list[str], rate: float, seed: i
         }
         clean = places.keys() & naive_starts(tokenizer, text)
         after = {origin for origin, place in places.items() if place in naive_starts(tokenizer, noisy)}
+        words = [match.span() for match in re.finditer(SPACES.join(("[^", "]+")), text)]
+        hit = [(a, b) for a, b in words if not {*range(max(a, 1), min(b + 1, len(text)))} <= places.keys()]
+        inside = {place for a, b in hit for place in range(a + 1, b)} & places.keys()
         total += Agreement(
             documents=1,
             chars=len(text),
@@ -173,6 +180,11 @@ def naive_agreement(tokenizer: Tokenizer, texts: list[str], rate: float, seed: i
             clean=len(clean),
             noisy=len(after),
             hits=len(clean & after),
+            hit_words=len(hit),
+            word_places=len(inside),
+            word_clean=len(clean & inside),
+            word_noisy=len(after & inside),
+            word_hits=len(clean & after & inside),
             tokens=len(tokenizer.encode(text)),
             noisy_tokens=len(tokenizer.encode(noisy)),
         )
