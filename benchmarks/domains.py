@@ -192,13 +192,22 @@ def _term_table(result: Result) -> str:
 
 def _noise_table(result: Result) -> str:
     rows = []
-    noise = result["family"]["domains"]["noise"]["tokenizers"]
+    noise, evaluation = result["family"]["domains"]["noise"]["tokenizers"], result["family"]["evaluation"]
     for name in ("general-4096", "char-3-4096", "general-16384", "char-3-16384", "char-4", "general-32768", "general-65536"):
         row = noise[name]["all sources"]
+        figures = ("hit_word_f1", "boundary_f1", "boundaries_kept", "token_growth")
         rows.append(
-            [name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1", "identical_fraction") if key in row)]
+            [name, *(f"{row[key]:.3f}" for key in figures), f"{evaluation[name]['all sources']['tokens_per_char']:.3f}"]
         )
-    return table(["tokenizer", "precision", "recall", "F1"][: len(rows[0])], rows)
+    header = [
+        "tokenizer",
+        "F1 inside hit words",
+        "F1 everywhere",
+        "boundaries kept",
+        "tokens, noisy / clean",
+        "tokens/character",
+    ]
+    return table(header, rows)
 
 
 def _sharing_table(result: Result) -> str:
