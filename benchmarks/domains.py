@@ -183,7 +183,7 @@ def _term_table(result: Result) -> str:
                     name,
                     f"{behind['tokens_per_term']:.3f}",
                     _less(behind["tokens_per_term"], general),
-                    f"{100 * behind['one_token_fraction']:.0f} %",
+                    f"{100 * behind['single_fraction']:.0f} %",
                     f"{start['tokens_per_term']:.3f}",
                 ]
             )
