@@ -20,7 +20,7 @@ from pipeline import __version__, storage
 from pipeline.byte_level import BYTE_OF_CHAR
 from pipeline.errors import PipelineError, SpecError
 from pipeline.jobs.progress import Progress, human_bytes
-from pipeline.spec import ExtendSpec, JobSpec
+from pipeline.spec import DomainSpec, ExtendSpec, JobSpec
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -156,6 +156,8 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _messages(spec: JobSpec) -> list[str]:
+    from pipeline.jobs.term_packs import plain_words
+
     found = []
     for tokenizer in spec.trained:
         if isinstance(tokenizer, ExtendSpec):  # cuts as its base does
@@ -163,6 +165,11 @@ def _messages(spec: JobSpec) -> list[str]:
         cuts = [tokenizer.make_pretokenizer(), tokenizer.make_word_pretokenizer()]
         messages = dict.fromkeys(message for cut in cuts for message in cut.messages)
         found += [f"tokenizer {tokenizer.name}: {message}" for message in messages]
+        if isinstance(tokenizer, DomainSpec) and (words := plain_words(tokenizer)):
+            found.append(
+                f"tokenizer {tokenizer.name}: {len(words)} of its terms are plain words, such as {words[0]!r}; reserved, they "
+                "are cut out of longer words that begin so, too; use_terms: count is meant for them"
+            )
         found += [
             f"tokenizer {tokenizer.name}: text can spell the special token {token!r} and may then get its id, as in "
             "`tokenizers`; a special token with a character such as a blank or '<|' inside is safe"

@@ -32,6 +32,11 @@ def parse_terms_pack(content: str) -> tuple[Term, ...]:
     return tuple(Term(text, match) for text, match in json.loads(content))
 
 
+def plain_words(tokenizer: DomainSpec) -> list[str]:
+    """Those of a tokenizer's own terms that are reserved and nothing but letters: they also begin longer words."""
+    return [term.text for term in _own_terms(tokenizer) if term.text.isalpha()] if tokenizer.use_terms == "reserve" else []
+
+
 def _own_terms(tokenizer: DomainSpec) -> tuple[Term, ...]:
     if tokenizer.terms is None:
         return ()

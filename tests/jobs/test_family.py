@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 
 from pipeline.errors import DataError, SpecError
+from pipeline.jobs.cli import main
 from pipeline.jobs.load import parse_spec
 from pipeline.jobs.plan import make_plan
 from pipeline.jobs.progress import Progress
@@ -209,6 +210,30 @@ def test_terms_that_count(corpus: Path, tmp_path: Path) -> None:
     terms.write_text("estoppel\nmandamus\n")
     with pytest.raises(SpecError, match="the tables of tokenizer 't0' have changed since the plan was made"):
         run(corpus, tmp_path / "out", one | {"term_weight": 1000}, {"kind": "bpe"})
+
+
+def test_plain_words_to_reserve_are_told_of(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = spec(corpus, tmp_path / "out", {"kind": "domain", "terms": ["U.S.C.", "art", "res judicata"]})
+    (tmp_path / "job.json").write_text(json.dumps(fields))
+    assert main(["run", str(tmp_path / "job.json"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "note: tokenizer t0: 1 of its terms are plain words, such as 'art'; reserved, they are cut out of longer" in told
+    fields["tokenizers"][0]["use_terms"] = "count"
+    (tmp_path / "job.json").write_text(json.dumps(fields))
+    assert main(["run", str(tmp_path / "job.json"), "--dry-run"]) == 0
+    assert "plain words" not in capsys.readouterr().out
+
+
+def test_the_plan_shows_what_is_shared(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = spec(corpus, tmp_path / "out", *FAMILY)
+    (tmp_path / "job.json").write_text(json.dumps(fields))
+    assert main(["run", str(tmp_path / "job.json"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "one counting pass for: t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t11\n" in told
+    assert "one training, of which each has a part, for: t0, t1, t2, t3, t6\n" in told
+    assert main(["run", str(tmp_path / "job.json"), "--dry-run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert sorted(facts["shared_trainings"].values()) == [["t0", "t1", "t2", "t3", "t6"], ["t4", "t5"], ["t7", "t8"]]
 
 
 def test_uncased(corpus: Path, tmp_path: Path) -> None:
