@@ -167,8 +167,8 @@ def _messages(spec: JobSpec) -> list[str]:
         found += [f"tokenizer {tokenizer.name}: {message}" for message in messages]
         if isinstance(tokenizer, DomainSpec) and (words := plain_words(tokenizer)):
             found.append(
-                f"tokenizer {tokenizer.name}: {len(words)} of its terms are plain words, such as {words[0]!r}; reserved, they "
-                "are cut out of longer words that begin so, too; use_terms: count is meant for them"
+                f"tokenizer {tokenizer.name}: {len(words)} of its terms are plain words, such as {words[0]!r}; reserved, "
+                "they are cut out of longer words that begin so, too; use_terms: count is meant for them"
             )
         found += [
             f"tokenizer {tokenizer.name}: text can spell the special token {token!r} and may then get its id, as in "
