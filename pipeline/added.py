@@ -166,7 +166,7 @@ def check_added_tokens(tokens: Sequence[AddedToken], special_tokens: Sequence[st
     Raises
     ------
     ArtifactError
-        A token is empty, given twice or a special token; or two are the same once they are normalized.
+        A token is empty, given twice, no text or a special token; or two are the same once they are normalized.
     """
     contents = set[str]()
     normalized: dict[str, str] = {}
@@ -174,6 +174,8 @@ def check_added_tokens(tokens: Sequence[AddedToken], special_tokens: Sequence[st
         what = f"the added token {token.content!r}"
         if not token.content:
             raise ArtifactError("an added token is empty")
+        if any("\ud800" <= char <= "\udfff" for char in token.content):
+            raise ArtifactError(f"{what} holds a lone surrogate, which no UTF-8 can hold")
         if token.content in special_tokens:
             raise ArtifactError(f"{what} is a special token too; it can be only one of the two")
         if token.content in contents:

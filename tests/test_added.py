@@ -349,6 +349,11 @@ def test_added_tokens_that_are_the_same_once_normalized() -> None:
     assert pieces_of(both, "usaUSAUsa") == ["usa", "USA", "USA"]
 
 
+def test_an_added_token_that_is_no_text() -> None:
+    with pytest.raises(ArtifactError, match="holds a lone surrogate, which no UTF-8 can hold"):
+        Tokenizer.from_json(json.dumps(published(content="a\ud800")))
+
+
 def test_an_added_token_without_an_id() -> None:
     base = tokenizer_with()
     with pytest.raises(ArtifactError, match="the added token 'York' is not in the vocabulary"):

@@ -79,12 +79,14 @@ def _tokenizer(path: str) -> Facts:
         return {"what": "a morphology-hybrid tokenizer", **tokenizer.description()}
     if isinstance(tokenizer, PoolTokenizer):
         return {"what": "a pool of tokenizers, one of them for each document", **tokenizer.description()}
-    longest = sorted(set(tokenizer.vocab) - set(tokenizer.special_tokens), key=len, reverse=True)[:8]
+    added = [token.content for token in tokenizer.added_tokens]
+    longest = sorted(set(tokenizer.vocab) - {*tokenizer.special_tokens, *added}, key=len, reverse=True)[:8]
     return {
         "what": "a byte-level BPE tokenizer",
         "vocab_size": tokenizer.vocab_size,
         "merges": len(tokenizer.merges),
         "special_tokens": {token: tokenizer.id_of(token) for token in tokenizer.special_tokens},
+        **({"added_tokens": len(added)} if added else {}),
         "normalizer": tokenizer.normalizer,
         "pretokenizer": list(tokenizer.pretokenizer.patterns),
         "first_merges": ["".join(pair) for pair in tokenizer.merges[:16]],

@@ -50,7 +50,13 @@ def _own_terms(tokenizer: DomainSpec) -> tuple[Term, ...]:
 
 
 def _check_room(tokenizer: DomainSpec, terms: tuple[Term, ...]) -> None:
-    num_tokens = sum(can_be_added(content) for content, _ in reserved(terms))
+    contents = [content for content, _ in reserved(terms)]
+    for token in tokenizer.special_tokens:
+        if token in contents:
+            raise SpecError(
+                f"special_tokens holds {token!r}, which is a term to reserve as well; it can be only one of the two"
+            )
+    num_tokens = sum(map(can_be_added, contents))
     if num_tokens + tokenizer.least_size > tokenizer.vocab_size:
         raise SpecError(
             f"vocab_size is {tokenizer.vocab_size}; {len(terms)} terms to reserve are {num_tokens} tokens, behind a blank "

@@ -254,6 +254,10 @@ def test_uncased(corpus: Path, tmp_path: Path) -> None:
         ({"terms": ["Court"], "case": "uncased"}, "terms[0]"),
         ({"case": "uncased", "normalizer": "nfd"}, "tokenizers[0].case is 'uncased', and normalizer 'nfd'"),
         ({"packs": ["years"], "vocab_size": 300}, "tokenizers[0]: vocab_size is 300; 275 terms to reserve are 275 tokens"),
+        (
+            {"terms": ["U.S.C."], "special_tokens": ["U.S.C."]},
+            "tokenizers[0]: special_tokens holds 'U.S.C.', which is a term to reserve as well",
+        ),
         ({"pad_to": 0}, "tokenizers[0].pad_to is 0; 1 to"),
         ({"pad_to": "power"}, "tokenizers[0].pad_to is 'power'"),
         ({"pad_to": "power_of_two", "vocab_size": 1_500_000}, "that is 2097152 ids; at most 2097151 are possible"),
