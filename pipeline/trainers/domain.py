@@ -60,10 +60,10 @@ def reserve_terms(
     left_out = tuple(content for content, _ in contents if not can_be_added(content))
     tokens = [AddedToken(content, single_word) for content, single_word in contents if can_be_added(content)]
     made_at = np.array([_made_at(whole, token.content, vocab_size) for token in tokens], dtype=np.int64)
-    size = min(len(whole.vocab), vocab_size)
-    while size > num_initial(whole) and size + (made_at >= size).sum() > vocab_size:
-        size -= 1
-    trained = first_tokens(whole, size)
+    sizes = np.arange(num_initial(whole), max(min(len(whole.vocab), vocab_size), num_initial(whole)) + 1)
+    missing = len(made_at) - np.searchsorted(np.sort(made_at), sizes)  # of the terms, at each size
+    fitting = sizes[sizes + missing <= vocab_size]
+    trained = first_tokens(whole, int(fitting[-1] if len(fitting) else sizes[0]))
     added = tuple(token for token, place in zip(tokens, made_at.tolist(), strict=True) if place >= len(trained.vocab))
     vocab = dict(trained.vocab)
     for token in added:
