@@ -35,11 +35,17 @@ SOURCES = {
     "german_law": "legal/legal_de_federal_law.jsonl.zst",
     "finance": "finance/finance_en_sec_filings.jsonl.zst",
     "biomed": "biomed/biomed_en_ner_corpora.jsonl.zst",
-    "code": "code/code_scripting_web-*.jsonl.zst",
-    "prose": "prose/prose_*_eltec*.jsonl.zst",
+    "medicine": "biomed/biomed_en_medquad.parquet",
+    "code": "code/code_*.jsonl.zst",
+    "prose": "prose/*.jsonl.zst",
     "articles": "wiki/wiki_articles_en_bg.jsonl.gz",
+    "summaries": "wiki/wiki_summaries_en_es_fr.parquet",
     "turkish": "turkish/tr_*.jsonl.zst",
+    "manuals": "multilingual/*.jsonl.zst",
+    "translations": "parallel/*.jsonl.zst",
 }
+"""All running text of the folder, each kind a source: the mixed corpus."""
+
 PACKS = ["whitespace", "enumerations", "years", "citations", "legal"]
 
 Result = dict[str, Any]
@@ -65,7 +71,7 @@ def _family() -> list[Result]:
         {"name": "legal-en-packs", "kind": "domain", "packs": PACKS, **english},
         {"name": "legal-en-terms", "kind": "domain", "packs": PACKS, "terms": str(TERMS), **english},
         {"name": "finance", "sources": ["finance"], **big},
-        {"name": "biomed", "sources": ["biomed"], **big},
+        {"name": "biomed", "sources": ["biomed", "medicine"], **big},
         {"name": "code", "sources": ["code"], **big},
         {"name": "turkish", "sources": ["turkish"], **big},
         {"name": "char-3", "kind": "char", "ladder": [4096, 16_384]},

@@ -460,34 +460,35 @@ def fasta_records(content: bytes) -> list[tuple[int, bytes, bytes]]:
 NoiseTables = tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]
 
 
-def misread(text: str, chances: Sequence[int], rate: float, tables: NoiseTables, letters: str) -> list[tuple[str, int]]:
-    """A text with noise, character by character: each with the place it has in the clean text, -1 if it is another.
+def misread(text: str, chances: Sequence[int], rate: float, tables: NoiseTables, letters: str) -> list[tuple[str, int, int]]:
+    """A text with noise, character by character: each with its place in the clean text, -1 if it is another there, and the
+    place of the character it was made of.
 
     ``chances``: a number of 64 bits for each character; ``tables``: from one character to one, from two to one, from one to
     two; ``letters``: those of the text, in order.
     """
     to_one, from_two, to_two = tables
-    out: list[tuple[str, int]] = []
+    out: list[tuple[str, int, int]] = []
     at = 0
     while at < len(text):
         char, chance, here = text[at], chances[at], at
         at += 1
         if rate == 0 or chance > min(int(rate * 2.0**64), _M64):
-            out.append((char, here))
+            out.append((char, here, here))
         elif char == " ":
             pass
         elif chance % 256 < 32 and here and not char.isspace() and not text[here - 1].isspace():
-            out += [(" ", -1), (char, here)]
+            out += [(" ", -1, here), (char, here, here)]
         elif chance // 256 % 256 < 192 and text[here : here + 2] in from_two:
-            out.append((from_two[text[here : here + 2]], -1))
+            out.append((from_two[text[here : here + 2]], -1, here))
             at += 1
         elif chance // 256 % 256 < 192 and char in to_two:
-            out += [(seen, here if seen == char else -1) for seen in to_two[char]]
+            out += [(seen, here if seen == char else -1, here) for seen in to_two[char]]
         elif chance // 256 % 256 < 192 and char in to_one:
-            out.append((to_one[char], -1))
+            out.append((to_one[char], -1, here))
         elif char in letters:
             other = letters[(chance >> 16) % 2**32 % len(letters)]
-            out.append((other, here if other == char else -1))
+            out.append((other, here if other == char else -1, here))
         else:
-            out.append((char, here))
+            out.append((char, here, here))
     return out

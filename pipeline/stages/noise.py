@@ -73,11 +73,13 @@ def _table() -> _Table:
 
 
 class Noisy(NamedTuple):
-    """Texts with noise. ``origins``: of each of their characters, all texts joined, which character of the joined clean
-    texts it still is; -1 if it is another. ``[shape=(n_chars,), dtype=int64]``
+    """Texts with noise. Of each of their characters, all texts joined: ``sources``, which character of the joined clean
+    texts it was made of, ascending; ``origins``, the same if it still is that character, else -1. ``[shape=(n_chars,),
+    dtype=int64]`` each
     """
 
     texts: pa.LargeStringArray
+    sources: NDArray[np.int64]
     origins: NDArray[np.int64]
 
 
@@ -126,7 +128,7 @@ def add_noise(texts: pa.LargeStringArray, keys: NDArray[np.uint64], *, rate: flo
     out[starts[change.doubled] + 1] = change.seconds
     is_own = change.seconds == codes[change.doubled]  # a blank was put before it
     origins[starts[change.doubled] + 1] = np.where(is_own, change.doubled, -1)
-    return Noisy(_encoded(out, np.bincount(doc_of[source], minlength=len(lengths))), origins)
+    return Noisy(_encoded(out, np.bincount(doc_of[source], minlength=len(lengths))), source, origins)
 
 
 class _Change(NamedTuple):
@@ -204,7 +206,7 @@ class Agreement(Sums):
 
     ``not_restored``: documents whose tokens do not add up to their text, which are in no other figure. ``chars``: of the
     clean texts; ``changed``: those of them that are no more in the noisy ones. A place lies between two characters of the
-    clean text that both stay, side by side. ``places``: all; ``clean``, ``noisy``: those where a token starts without and
+    clean text that both became something. ``places``: all; ``clean``, ``noisy``: those where a token starts without and
     with noise; ``hits``: both. ``hit_words``: words, between white space, of which a character, or the white space beside
     them, is not what or where it was; ``word_places`` and so on: the same of places inside such words. ``tokens``,
     ``noisy_tokens``: all tokens.
@@ -250,9 +252,8 @@ def measure_agreement(
 
     Examples
     --------
-    ``the barn`` becomes ``the bam``. Places: before h, e, the blank, b, a; not before r and n, which are gone, nor after a,
-    whose neighbour is gone. Tokens ``the| barn`` and ``the| b|am`` start at one and at two of them, with one in common:
-    F1 is 2/3.
+    ``the barn`` becomes ``the bam``, the m of r and n. Places: before h, e, the blank, b, a and r; not before n, of which
+    nothing is left. Tokens ``the| barn`` and ``the| b|am`` start at one and at two of them, with one in common: F1 is 2/3.
     """
     normalizer = "none" if isinstance(tokenizer, ForeignTokenizer) else tokenizer.normalizer
     keys, clean = document_keys(texts), normalize(texts, normalizer)
@@ -266,11 +267,12 @@ def measure_agreement(
     is_good = before.is_restored & after.is_restored
     lengths = pc.utf8_length(again).to_numpy().astype(np.int64)
     doc_of = np.repeat(np.arange(len(lengths)), lengths)
-    origins = noisy.origins
-    is_place = (origins[1:] >= 0) & (origins[:-1] >= 0) & (origins[1:] == origins[:-1] + 1) & (doc_of[1:] == doc_of[:-1])
-    places = np.flatnonzero(is_place & is_good[doc_of[1:]]) + 1
-    is_clean, is_noisy = before.starts[origins[places]], after.starts[places]
-    num_words, is_inside = _inside_hit_words(clean, origins[places], is_good)
+    origins, sources = noisy.origins, noisy.sources
+    is_next = (sources[1:] == sources[:-1] + 1) & (doc_of[1:] == doc_of[:-1]) & is_good[doc_of[1:]]
+    places = np.flatnonzero(is_next) + 1
+    intact = origins[1:][is_next & (origins[1:] >= 0) & (origins[:-1] >= 0)]
+    is_clean, is_noisy = before.starts[sources[places]], after.starts[places]
+    num_words, is_inside = _inside_hit_words(clean, sources[places], intact, is_good)
     chars = int(pc.utf8_length(clean).to_numpy()[is_good].sum())
     return Agreement(
         documents=int(is_good.sum()),
@@ -292,9 +294,12 @@ def measure_agreement(
 
 
 def _inside_hit_words(
-    clean: pa.LargeStringArray, places: NDArray[np.int64], is_good: NDArray[np.bool_]
+    clean: pa.LargeStringArray, places: NDArray[np.int64], intact: NDArray[np.int64], is_good: NDArray[np.bool_]
 ) -> tuple[int, NDArray[np.bool_]]:
-    """How many words of some texts are hit, and of each place, by its character, whether it is inside one of them."""
+    """How many words of some texts are hit, and of each place, by its character, whether it is inside one of them.
+
+    ``intact``: the places, in order, between two characters that both stay.
+    """
     lengths = pc.utf8_length(clean).to_numpy().astype(np.int64)
     codes = np.frombuffer("".join(clean.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
     if len(codes) == 0:
@@ -306,7 +311,7 @@ def _inside_hit_words(
     is_inner = is_letter & ~is_start & np.concatenate([[False], is_letter[:-1]])
     word_of = np.cumsum(is_letter & ~is_inner) - 1
     is_broken = ~is_start  # between a character and the one before it
-    is_broken[places] = False
+    is_broken[intact] = False
     is_hit = np.zeros(int(word_of[-1]) + 1, dtype=np.bool_)
     is_hit[word_of[is_broken & is_letter]] = True
     behind = np.flatnonzero(is_broken) - 1  # the word before may be hit as well
