@@ -252,7 +252,12 @@ def _premium_table(result: Result) -> str:
     rows = []
     for name, found in parallel.items():
         spread = found["spread"]
-        rows.append([name, *(f"{spread[key]:.2f}" for key in ("min", "mean", "max", "deviation", "variation"))])
+        rows.append(
+            [
+                name,
+                *(f"{spread[key]:.2f}" for key in ("min", "mean", "max", "standard_deviation", "coefficient_of_variation")),
+            ]
+        )
     return table(["tokenizer", "least premium", "mean", "most", "deviation", "of the mean"], rows)
 
 
