@@ -51,6 +51,7 @@ HOMES = {
     "polars": ["pipeline/stages/count.py"],
     "morfessor": ["pipeline/trainers/morfessor.py"],
     "random": ["pipeline/trainers/morfessor.py"],
+    "scipy": ["pipeline/stages/mixture.py"],
     "pickle": [],
 }
 

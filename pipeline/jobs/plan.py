@@ -371,9 +371,18 @@ def _read_options(source: SourceSpec, files: list[storage.StoredFile], index: in
     )
 
 
-def _format_of(uri: str, index: int) -> str:
+def _ending(uri: str) -> str:
     plain = uri.removesuffix(".gz").removesuffix(".zst")
-    ending = plain[plain.rfind(".") :] if "." in plain.rsplit("/", 1)[-1] else ""
+    return plain[plain.rfind(".") :] if "." in plain.rsplit("/", 1)[-1] else ""
+
+
+def format_of(uri: str) -> str | None:
+    """The format that a file's ending tells, or None if it tells none."""
+    return _FORMATS.get(_ending(uri))
+
+
+def _format_of(uri: str, index: int) -> str:
+    ending = _ending(uri)
     if ending not in _FORMATS:
         raise SpecError(
             f"sources[{index}].uris match {uri}, whose ending {ending!r} tells no format; "
