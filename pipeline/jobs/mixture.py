@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline import storage
+from pipeline.added import AddedCutter
 from pipeline.arrow import rows_of
 from pipeline.errors import ArtifactError, SpecError
 from pipeline.jobs.plan import model_file
 from pipeline.jobs.texts import read_texts
-from pipeline.normalizer import normalize
 from pipeline.stages.count import WordCounter, WordSums
 from pipeline.stages.mixture import baseline_mixture, infer_mixture, replay
 from pipeline.tokenizer import Tokenizer, parse_tokenizer
@@ -39,6 +39,7 @@ def infer(tokenizer: str, texts: list[str], num_merges: int) -> dict[str, Any]:
         raise SpecError(f"--merges is {num_merges}; at least 1 is needed")
     patterns = _patterns(texts)
     own = _load(tokenizer)
+    cutter = AddedCutter(own.added_tokens, own.special_tokens, own.normalizer)
     sums = WordSums(len(patterns))
     dropped: Counter[str] = Counter()
     rows = []
@@ -48,7 +49,7 @@ def infer(tokenizer: str, texts: list[str], num_merges: int) -> dict[str, Any]:
         for batch in read_texts(pattern, dropped):
             row["documents"] += len(batch)
             row["bytes"] += pc.sum(pc.binary_length(batch)).as_py()
-            counter.add(rows_of(normalize(batch, own.normalizer)))
+            counter.add(cutter.cut(batch).pieces)
         if not row["bytes"]:
             why = "".join(f", {count:,} documents dropped ({reason})" for reason, count in sorted(dropped.items()))
             raise SpecError(f"--text {name}={pattern}: there is no text{why}; give some megabytes of UTF-8")
