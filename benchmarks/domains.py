@@ -201,14 +201,15 @@ def _noise_table(result: Result) -> str:
     noise, evaluation = result["family"]["domains"]["noise"]["tokenizers"], result["family"]["evaluation"]
     for name in ("general-4096", "char-3-4096", "general-16384", "char-3-16384", "char-4", "general-32768", "general-65536"):
         row = noise[name]["all sources"]
-        figures = ("hit_word_f1", "boundary_f1", "boundaries_kept", "token_growth")
+        figures = ("hit_word_token_f1", "hit_word_f1", "boundary_f1", "boundaries_kept", "token_growth")
         rows.append(
             [name, *(f"{row[key]:.3f}" for key in figures), f"{evaluation[name]['all sources']['tokens_per_char']:.3f}"]
         )
     header = [
         "tokenizer",
-        "F1 inside hit words",
-        "F1 everywhere",
+        "tokens inside hit words, F1",
+        "boundaries inside hit words, F1",
+        "everywhere, F1",
         "boundaries kept",
         "tokens, noisy / clean",
         "tokens/character",

@@ -208,8 +208,9 @@ class Agreement(Sums):
     clean texts; ``changed``: those of them that are no more in the noisy ones. A place lies between two characters of the
     clean text that both became something. ``places``: all; ``clean``, ``noisy``: those where a token starts without and
     with noise; ``hits``: both. ``hit_words``: words, between white space, of which a character, or the white space beside
-    them, is not what or where it was; ``word_places`` and so on: the same of places inside such words. ``tokens``,
-    ``noisy_tokens``: all tokens.
+    them, is not what or where it was; ``word_places`` and so on: the same of places inside such words. ``word_tokens``,
+    ``word_noisy_tokens``: tokens that end in such words; ``word_kept_tokens``: those that start and end at the same places
+    in both. ``tokens``, ``noisy_tokens``: all tokens.
     """
 
     documents: int = 0
@@ -225,6 +226,9 @@ class Agreement(Sums):
     word_clean: int = 0
     word_noisy: int = 0
     word_hits: int = 0
+    word_tokens: int = 0
+    word_noisy_tokens: int = 0
+    word_kept_tokens: int = 0
     tokens: int = 0
     noisy_tokens: int = 0
 
@@ -238,6 +242,7 @@ class Agreement(Sums):
             "boundary_f1": ratio(2 * self.hits, self.clean + self.noisy),
             "boundaries_kept": ratio(self.hits, self.clean),
             "hit_word_f1": ratio(2 * self.word_hits, self.word_clean + self.word_noisy),
+            "hit_word_token_f1": ratio(2 * self.word_kept_tokens, self.word_tokens + self.word_noisy_tokens),
             "changed_fraction": ratio(self.changed, self.chars),
             "token_growth": ratio(self.noisy_tokens, self.tokens),
         }
@@ -272,7 +277,11 @@ def measure_agreement(
     places = np.flatnonzero(is_next) + 1
     intact = origins[1:][is_next & (origins[1:] >= 0) & (origins[:-1] >= 0)]
     is_clean, is_noisy = before.starts[sources[places]], after.starts[places]
-    num_words, is_inside = _inside_hit_words(clean, sources[places], intact, is_good)
+    words = _hit_words(clean, intact, is_good)
+    is_inside = words.is_inner[sources[places]] & words.is_hit[sources[places]]
+    is_place = np.concatenate([[False], is_next])[: len(sources)]
+    is_text_start = np.diff(doc_of, prepend=-1) > 0
+    kept = _count_tokens(before.starts, after.starts | is_text_start, sources, is_place, is_text_start, words)
     chars = int(pc.utf8_length(clean).to_numpy()[is_good].sum())
     return Agreement(
         documents=int(is_good.sum()),
@@ -283,37 +292,72 @@ def measure_agreement(
         clean=int(is_clean.sum()),
         noisy=int(is_noisy.sum()),
         hits=int((is_clean & is_noisy).sum()),
-        hit_words=num_words,
+        hit_words=words.number,
         word_places=int(is_inside.sum()),
         word_clean=int((is_clean & is_inside).sum()),
         word_noisy=int((is_noisy & is_inside).sum()),
         word_hits=int((is_clean & is_noisy & is_inside).sum()),
+        word_tokens=kept[0],
+        word_noisy_tokens=kept[1],
+        word_kept_tokens=kept[2],
         tokens=int(before.tokens[is_good].sum()),
         noisy_tokens=int(after.tokens[is_good].sum()),
     )
 
 
-def _inside_hit_words(
-    clean: pa.LargeStringArray, places: NDArray[np.int64], intact: NDArray[np.int64], is_good: NDArray[np.bool_]
-) -> tuple[int, NDArray[np.bool_]]:
-    """How many words of some texts are hit, and of each place, by its character, whether it is inside one of them.
-
-    ``intact``: the places, in order, between two characters that both stay.
+class _Words(NamedTuple):
+    """``number`` of hit words. Of each character of the clean texts: ``is_hit``, whether it is in one; ``is_inner``, whether
+    it and the one before it are of the same word. ``starts``: where texts start, and where the last ends.
     """
+
+    number: int
+    is_hit: NDArray[np.bool_]
+    is_inner: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+
+
+def _hit_words(clean: pa.LargeStringArray, intact: NDArray[np.int64], is_good: NDArray[np.bool_]) -> _Words:
+    """Which words are hit. ``intact``: the places, in order, between two characters that both stay."""
     lengths = pc.utf8_length(clean).to_numpy().astype(np.int64)
     codes = np.frombuffer("".join(clean.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
-    if len(codes) == 0:
-        return 0, np.zeros(0, dtype=np.bool_)
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     is_letter = ~_table().is_space[codes] & np.repeat(is_good, lengths)
-    doc_starts = (np.cumsum(lengths) - lengths)[lengths > 0]
-    is_start = np.zeros(len(codes), dtype=np.bool_)
-    is_start[doc_starts] = True
-    is_inner = is_letter & ~is_start & np.concatenate([[False], is_letter[:-1]])
-    word_of = np.cumsum(is_letter & ~is_inner) - 1
-    is_broken = ~is_start  # between a character and the one before it
+    is_start = np.zeros(len(codes) + 1, dtype=np.bool_)
+    is_start[starts] = True
+    is_inner = is_letter & ~is_start[:-1] & np.concatenate([np.zeros(1, dtype=np.bool_), is_letter])[:-1]
+    word_of = np.cumsum(is_letter & ~is_inner)  # 0 stands for none
+    is_broken = ~is_start[:-1]  # between a character and the one before it
     is_broken[intact] = False
-    is_hit = np.zeros(int(word_of[-1]) + 1, dtype=np.bool_)
+    is_hit = np.zeros(int(word_of[-1]) + 1 if len(codes) else 1, dtype=np.bool_)
     is_hit[word_of[is_broken & is_letter]] = True
     behind = np.flatnonzero(is_broken) - 1  # the word before may be hit as well
     is_hit[word_of[behind[is_letter[behind]]]] = True
-    return int(is_hit.sum()), is_inner[places] & is_hit[word_of[places]]
+    return _Words(int(is_hit.sum()), is_letter & is_hit[word_of], is_inner, starts)
+
+
+def _count_tokens(
+    clean: NDArray[np.bool_],
+    noisy: NDArray[np.bool_],
+    sources: NDArray[np.int64],
+    is_place: NDArray[np.bool_],
+    is_text_start: NDArray[np.bool_],
+    words: _Words,
+) -> tuple[int, int, int]:
+    """Tokens that end in hit words: without noise, with noise, and those that start and end at the same places.
+
+    ``clean``, ``noisy``: where tokens start; of each character with noise, ``is_place``: whether there is one before it,
+    ``is_text_start``: whether a text starts there.
+    """
+    is_edge = np.zeros(len(clean) + 1, dtype=np.bool_)  # of texts
+    is_edge[words.starts] = True
+    starts, noisy_starts = np.flatnonzero(clean | is_edge[:-1]), np.flatnonzero(noisy)
+    ends = np.append(starts[1:], len(clean))[: len(starts)]
+    end_of = np.full(len(clean) + 1, -1, dtype=np.int64)  # by where a token starts
+    end_of[starts] = ends
+    noisy_ends = np.append(noisy_starts[1:], len(noisy))[: len(noisy_starts)]
+    first, behind = sources[noisy_starts], sources[noisy_ends - 1] + 1
+    is_found = is_place[noisy_starts] | (is_edge[first] & is_text_start[noisy_starts])
+    is_found &= np.append(is_place, False)[noisy_ends] | (is_edge[behind] & np.append(is_text_start, True)[noisy_ends])
+    is_in_hit = words.is_hit[behind - 1]
+    is_kept = is_found & (end_of[first] == behind) & is_in_hit
+    return int(words.is_hit[ends - 1].sum()), int(is_in_hit.sum()), int(is_kept.sum())

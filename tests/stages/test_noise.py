@@ -172,6 +172,11 @@ def naive_agreement(tokenizer: Tokenizer, texts: list[str], rate: float, seed: i
         words = [match.span() for match in re.finditer(SPACES.join(("[^", "]+")), text)]
         hit = [(a, b) for a, b in words if not {*range(max(a, 1), min(b + 1, len(text)))} <= intact]
         inside = {place for a, b in hit for place in range(a + 1, b)} & places.keys()
+        letters = {place for a, b in hit for place in range(a, b)}
+        spans, noisy_spans = ({*pairwise([*sorted(naive_starts(tokenizer, t)), len(t)])} for t in (text, noisy))
+        image = {place: source for source, place in places.items()} | {0: 0 if row and row[0][2] == 0 else -1}
+        image[len(noisy)] = len(text) if row and row[-1][2] == len(text) - 1 else -1
+        images = [(image[a], image[b]) for a, b in noisy_spans if a in image and b in image]
         total += Agreement(
             documents=1,
             chars=len(text),
@@ -185,6 +190,9 @@ def naive_agreement(tokenizer: Tokenizer, texts: list[str], rate: float, seed: i
             word_clean=len(clean & inside),
             word_noisy=len(after & inside),
             word_hits=len(clean & after & inside),
+            word_tokens=sum(stop - 1 in letters for _, stop in spans),
+            word_noisy_tokens=sum(row[stop - 1][2] in letters for _, stop in noisy_spans),
+            word_kept_tokens=sum(span in spans and span[1] - 1 in letters for span in images),
             tokens=len(tokenizer.encode(text)),
             noisy_tokens=len(tokenizer.encode(noisy)),
         )
@@ -215,10 +223,11 @@ def test_the_example() -> None:
     found = measure_agreement(tokenizer_of(merges), text, rate=0.15, seed=seed)
     assert found == Agreement(
         documents=1, chars=8, changed=2, places=6, clean=1, noisy=2, hits=1, hit_words=1, word_places=2, word_noisy=1,
-        tokens=2, noisy_tokens=3,
+        word_tokens=1, word_noisy_tokens=2, tokens=2, noisy_tokens=3,
     )  # fmt: skip
     assert found.ratios() == {
-        "boundary_f1": 0.666667, "hit_word_f1": 0.0, "boundaries_kept": 1.0, "changed_fraction": 0.25, "token_growth": 1.5,
+        "boundary_f1": 0.666667, "hit_word_f1": 0.0, "hit_word_token_f1": 0.0,
+        "boundaries_kept": 1.0, "changed_fraction": 0.25, "token_growth": 1.5,
     }  # fmt: skip
 
 
