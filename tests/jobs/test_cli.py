@@ -472,7 +472,7 @@ def test_help_names_every_verb(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    for verb in ("run", "plan", "status", "verify", "inspect", "compare"):
+    for verb in ("run", "plan", "status", "verify", "inspect", "compare", "infer-mixture"):
         assert f"\n    {verb} " in out
 
 
