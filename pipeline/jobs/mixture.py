@@ -50,10 +50,9 @@ def infer(tokenizer: str, texts: list[str], num_merges: int) -> dict[str, Any]:
             row["bytes"] += pc.sum(pc.binary_length(batch)).as_py()
             counter.add(rows_of(normalize(batch, own.normalizer)))
         if not row["bytes"]:
-            why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
-            raise SpecError(
-                f"--text {name}={pattern}: there is no text{f' (dropped: {why})' if why else ''}; give some megabytes of UTF-8"
-            )
+            left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+            why = f" (dropped: {left_out})" if left_out else ""
+            raise SpecError(f"--text {name}={pattern}: there is no text{why}; give some megabytes of UTF-8")
         rows.append(row)
         for words in counter.partitions():
             sums.add(words, index)
