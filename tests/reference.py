@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -254,6 +255,81 @@ def encode(ids: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) -> list[i
             return out
         _, at = min(ranked)
         out[at : at + 2] = [merges[out[at], out[at + 1]][1]]
+
+
+# --- the mixture behind merges ----------------------------------------------------------------------------------------
+
+PairCounts = dict[Pair, tuple[int, ...]]
+
+
+def replay_merges(
+    words: Sequence[tuple[Sequence[int], tuple[int, ...]]], merges: Sequence[Pair], results: Sequence[int]
+) -> list[PairCounts]:
+    """The counts of all pairs by category, of words with theirs: before each merge and after the last, all counted anew."""
+    tables: list[PairCounts] = []
+    now = [(list(ids), counts) for ids, counts in words]
+    for step in range(len(merges) + 1):
+        table: PairCounts = {}
+        for ids, counts in now:
+            for pair in itertools.pairwise(ids):
+                table[pair] = tuple(a + b for a, b in zip(table.get(pair, (0,) * len(counts)), counts, strict=True))
+        tables.append({pair: counts for pair, counts in table.items() if any(counts)})
+        if step < len(merges):
+            now = [(merge_all(ids, merges[step], results[step]), counts) for ids, counts in now]
+    return tables
+
+
+def find_rivals(
+    tables: Sequence[PairCounts],
+    merges: Sequence[Pair],
+    weights: Sequence[float],
+    levels: Sequence[float],
+    slacks: Mapping[Pair, float],
+) -> dict[Pair, list[float]]:
+    """By how much each pair is above the level at each step; far below where it does not stand or is merged."""
+    excesses: dict[Pair, list[float]] = {}
+    for step, level in enumerate(levels):
+        for pair, counts in tables[step].items():
+            mixed = sum(count * weight for count, weight in zip(counts, weights, strict=True))
+            if pair != merges[step]:
+                excesses.setdefault(pair, [-math.inf] * len(levels))[step] = mixed - level - slacks.get(pair, 0.0)
+    return excesses
+
+
+def least_slack(tables: Sequence[PairCounts], merges: Sequence[Pair], weights: Sequence[float], *, falls: bool) -> float:
+    """The least sum of slacks over all mixtures: the whole linear program of Hayase et al. (2024), every row of it.
+
+    One row for each merge and each other pair at its step. ``falls``: also that levels between them never rise.
+    """
+    from scipy.optimize import linprog
+
+    pairs = sorted({pair for table in tables for pair in table})
+    num_shares, num_steps = len(weights), len(merges)
+    num_columns = num_shares + len(pairs) + 2 * num_steps  # shares, slacks of pairs, slacks of merges, levels
+    rows = []
+
+    def row(share_counts: Sequence[int], sign: int, others: Mapping[int, int]) -> None:
+        values = [sign * count * weight for count, weight in zip(share_counts, weights, strict=True)]
+        values += [0.0] * (num_columns - num_shares)
+        for column, value in others.items():
+            values[column] = value
+        rows.append(values)
+
+    none = (0,) * num_shares
+    for step, merge in enumerate(merges):
+        merge_slack = num_shares + len(pairs) + step
+        level = merge_slack + num_steps
+        row(tables[step].get(merge, none), -1, {merge_slack: -1, level: 1})
+        if falls and step:
+            row(none, 1, {level: 1, level - 1: -1})
+        for pair, counts in tables[step].items():
+            if pair != merge:
+                row(counts, 1, {num_shares + pairs.index(pair): -1, level: -1})
+    costs = [0.0] * num_shares + [1.0] * (len(pairs) + num_steps) + [0.0] * num_steps
+    ones = [1.0] * num_shares + [0.0] * (num_columns - num_shares)
+    result = linprog(costs, A_ub=rows, b_ub=[0.0] * len(rows), A_eq=[ones], b_eq=[1.0])
+    assert result.status == 0, result.message
+    return float(result.fun)
 
 
 # --- packing and planning ---------------------------------------------------------------------------------------------

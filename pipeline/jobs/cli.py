@@ -435,12 +435,11 @@ def _infer_mixture(args: argparse.Namespace) -> None:
         )
     Console(file=sys.stdout).print(table)
     _say(
-        f"merges: {found['merges_used']:,} used, {found['merges_absent']:,} in no text, "
-        f"{found['merges_repeated']:,} repeated · slack: {100 * found['slack']:.2f} % · {found['rounds']} rounds, "
-        f"{found['rows']:,} rows"
+        f"merges: {found['merges_used']:,} used, {found['merges_absent']:,} in no text · "
+        f"slack: {100 * found['slack']:.2f} % · {found['rounds']} rounds, {found['rows']:,} rows"
     )
-    for reason, count in found["dropped"].items():
-        _say(f"{count:,} documents dropped ({reason})")
+    if found["dropped"]:
+        _say("documents dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in found["dropped"].items()))
     if not found["converged"]:
         _say("not converged: the shares are those of the last round; give fewer merges, or text more like the training text")
 

@@ -16,7 +16,7 @@ from pipeline.errors import ArtifactError, SpecError
 from pipeline.jobs.plan import model_file
 from pipeline.jobs.texts import read_texts
 from pipeline.stages.count import WordCounter, WordSums
-from pipeline.stages.mixture import baseline_mixture, infer_mixture, replay
+from pipeline.stages.mixture import MOST_ROUNDS, baseline_mixture, infer_mixture, replay
 from pipeline.tokenizer import Tokenizer, parse_tokenizer
 
 
@@ -51,22 +51,24 @@ def infer(tokenizer: str, texts: list[str], num_merges: int) -> dict[str, Any]:
             row["bytes"] += pc.sum(pc.binary_length(batch)).as_py()
             counter.add(cutter.cut(batch).pieces)
         if not row["bytes"]:
-            why = "".join(f", {count:,} documents dropped ({reason})" for reason, count in sorted(dropped.items()))
+            left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+            why = f" (dropped: {left_out})" if left_out else ""
             raise SpecError(f"--text {name}={pattern}: there is no text{why}; give some megabytes of UTF-8")
         rows.append(row)
         for words in counter.partitions():
             sums.add(words, index)
     table = sums.table()
     counts = np.stack([table[str(index)].to_numpy() for index in range(len(rows))], axis=1)
-    merges = replay(own, num_merges, rows_of(table["word"].combine_chunks()), counts)
-    if not merges.is_used.any():
+    replayed = replay(own, num_merges, rows_of(table["word"].combine_chunks()), counts)
+    num_replayed, num_used = len(replayed.merge_counts), int(replayed.merge_counts.any(axis=1).sum())
+    if not num_used:
         raise SpecError(
-            f"none of the first {len(merges.is_used):,} merges of {tokenizer} is in any of the texts; give text of the "
+            f"none of the first {num_replayed:,} merges of {tokenizer} is in any of the texts; give text of the "
             "kinds it was trained on, and more of it"
         )
     num_bytes = np.array([row["bytes"] for row in rows])
-    found = infer_mixture(merges, num_bytes)
-    bytes_per_token = num_bytes / np.maximum(merges.replayed.num_tokens, 1)
+    found = infer_mixture(replayed, num_bytes, MOST_ROUNDS)
+    bytes_per_token = num_bytes / np.maximum(replayed.num_tokens, 1)
     for row, share, ratio, guess in zip(
         rows, found.shares.tolist(), bytes_per_token.tolist(), baseline_mixture(bytes_per_token).tolist(), strict=True
     ):
@@ -75,10 +77,9 @@ def infer(tokenizer: str, texts: list[str], num_merges: int) -> dict[str, Any]:
         "tokenizer": tokenizer,
         "categories": rows,
         "dropped": dict(sorted(dropped.items())),
-        "merges": len(merges.is_used),
-        "merges_used": int(merges.is_used.sum()),
-        "merges_absent": merges.num_absent,
-        "merges_repeated": merges.num_repeated,
+        "merges": num_replayed,
+        "merges_used": num_used,
+        "merges_absent": num_replayed - num_used,
         "slack": found.slack,
         "rounds": found.num_rounds,
         "rows": found.num_rows,

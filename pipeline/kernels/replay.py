@@ -237,7 +237,7 @@ def replay_merges(cells, counts, merges, results, lengths):
     num_places = 0
     for merge in range(num_merges):
         key = pair_key(merges[merge, 0], merges[merge, 1])
-        if find_key(places.merge_of, key) == NO_PLACE:  # a second merge of the same pair finds nothing to do
+        if find_key(places.merge_of, key) == NO_PLACE:  # merges of the same pair have one chain
             places.merge_of[put_key(places.merge_of, key)] = merge
     changes = _Changes(
         np.empty(1 << 16, dtype=np.int32),
@@ -280,7 +280,7 @@ def replay_merges(cells, counts, merges, results, lengths):
 
         num_touched = 0
         num_merged = 0
-        place = places.first[step]
+        place = places.first[np.int64(places.merge_of[find_key(places.merge_of, pair_key(a, b))])]
         while place >= 0:
             noted = np.int64(places.at[place])
             place = places.following[place]

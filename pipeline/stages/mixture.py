@@ -40,20 +40,6 @@ _TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Merges:
-    """What the replay of a tokenizer's merges gives.
-
-    ``replayed``: the counts of all pairs; ``is_used [shape=(n_merges,), dtype=bool]``: the merges that say something. The
-    others are ``num_absent``, in no category's text, and ``num_repeated``, which make a token that was made before.
-    """
-
-    replayed: Replay
-    is_used: NDArray[np.bool_]
-    num_absent: int
-    num_repeated: int
-
-
-@dataclass(frozen=True, slots=True)
 class Mixture:
     """What the linear program gives.
 
@@ -69,8 +55,11 @@ class Mixture:
     converged: bool
 
 
-def replay(tokenizer: Tokenizer, num_merges: int, words: Rows, counts: NDArray[np.int64]) -> Merges:
-    """Do the first merges of a tokenizer on words of several categories.
+def replay(tokenizer: Tokenizer, num_merges: int, words: Rows, counts: NDArray[np.int64]) -> Replay:
+    """Do the first merges of a tokenizer on words of several categories, one at a time.
+
+    Merges that find nothing to do have counts of 0: those of text that is in no category, and second ways to make a token,
+    as in tokenizers that were converted from SentencePiece.
 
     Parameters
     ----------
@@ -102,15 +91,10 @@ def replay(tokenizer: Tokenizer, num_merges: int, words: Rows, counts: NDArray[n
     merges = np.array([(vocab[a], vocab[b]) for a, b in chosen], dtype=np.int32).reshape(-1, 2)
     results = np.array([vocab[a + b] for a, b in chosen], dtype=np.int32)
     cells = words_to_cells(words.values, words.offsets, np.arange(len(counts)), byte_ids)
-    replayed = replay_merges(cells, np.ascontiguousarray(counts, dtype=np.int64), merges, results, lengths)
-    is_present = replayed.merge_counts.any(axis=1)
-    is_first = np.zeros(len(chosen), dtype=np.bool_)
-    present = np.flatnonzero(is_present)
-    is_first[present[np.unique(results[present], return_index=True)[1]]] = True
-    return Merges(replayed, is_first, int((~is_present).sum()), int((is_present & ~is_first).sum()))
+    return Replay(*replay_merges(cells, np.ascontiguousarray(counts, dtype=np.int64), merges, results, lengths))
 
 
-def infer_mixture(merges: Merges, num_bytes: NDArray[np.int64], most_rounds: int = MOST_ROUNDS) -> Mixture:
+def infer_mixture(counts: Replay, num_bytes: NDArray[np.int64], most_rounds: int = MOST_ROUNDS) -> Mixture:
     """The shares of the categories in the text that the merges were learned from.
 
     The linear program has a share for each category, 1 together, for each merge ``t`` a level and a slack, and for each pair
@@ -125,8 +109,8 @@ def infer_mixture(merges: Merges, num_bytes: NDArray[np.int64], most_rounds: int
 
     Parameters
     ----------
-    merges
-        From ``replay``; at least one is used.
+    counts
+        From ``replay``; at least one merge is in the text.
     num_bytes
         Of the text of each category; none is 0. ``[shape=(n_categories,), dtype=int64]``
     most_rounds
@@ -138,7 +122,7 @@ def infer_mixture(merges: Merges, num_bytes: NDArray[np.int64], most_rounds: int
     share ``s`` of the first, a byte of text has ``s / 3`` of ``ab``, ``(1 - s) / 2`` of ``cd`` and ``s / 6`` of ``ef``. They
     are in that order where ``s`` is 0.6 to 0.75, so the result is one of those, without slack.
     """
-    counts, is_used = merges.replayed, merges.is_used
+    is_used: NDArray[np.bool_] = np.asarray(counts.merge_counts.any(axis=1))
     num_levels = int(is_used.sum())
     per_byte = counts.merge_counts[is_used] / num_bytes
     weights = _UNIT / per_byte.max() / num_bytes
