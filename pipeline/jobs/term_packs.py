@@ -20,7 +20,8 @@ def terms_pack(tokenizer: DomainSpec) -> bytes:
         The file cannot be read, a term is none or is not as the normalizer leaves it, or there are more than the vocabulary
         has room for.
     """
-    given = [term for name in tokenizer.packs for term in read_pack(name)]
+    packs = [term for name in tokenizer.packs for term in read_pack(name)]
+    given = [term for term in packs if term.text not in tokenizer.special_tokens]  # <s> is HTML, too
     terms = normalized([*given, *_own_terms(tokenizer)], tokenizer.text_normalizer)
     if tokenizer.use_terms == "reserve":
         _check_room(tokenizer, terms)

@@ -199,6 +199,17 @@ def test_reserved_terms_are_tokens_in_tokenizers_too(corpus: Path, tmp_path: Pat
     assert tokenizer.decode(ids) == text
 
 
+def test_a_special_token_is_none_of_a_packs_terms(corpus: Path, tmp_path: Path) -> None:
+    """<s> is HTML, too."""
+    run(corpus, tmp_path / "out", {"kind": "domain", "packs": ["html"], "special_tokens": ["<s>"], "vocab_size": 1200})
+    tokenizer = Tokenizer.load(tmp_path / "out/tokenizers/t0")
+    assert tokenizer.special_tokens == ("<s>",)
+    assert "</s>" in [token.content for token in tokenizer.added_tokens]
+    outside = tokenizers.Tokenizer.from_file(str(tmp_path / "out/tokenizers/t0/tokenizer.json"))
+    outside.encode_special_tokens = True
+    assert tokenizer.encode("a <s>b</s>") == outside.encode("a <s>b</s>", add_special_tokens=False).ids
+
+
 def test_terms_that_count(corpus: Path, tmp_path: Path) -> None:
     terms = tmp_path / "terms.txt"
     terms.write_text("estoppel\nhabeas\n")
