@@ -9,6 +9,7 @@ measures one part anew and keeps the others.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import tempfile
 import time
@@ -164,17 +165,21 @@ def _less(tokens: int, others: int) -> str:
 
 def _token_table(result: Result) -> str:
     """Tokens on the held-out text of each source, against the general tokenizer of the same size."""
-    evaluation = result["family"]["evaluation"]
+    evaluation = copy.deepcopy(result["family"]["evaluation"])
     shown = [name for name in evaluation if name.split("-")[0] in ("general", "legal", "finance", "biomed", "code", "pool")]
     sources = [source for source in SOURCES if source in evaluation["general-32768"]]
     general = evaluation["general-32768"]
-    rows = [["general-32768, tokens per character", *(f"{general[s]['tokens_per_char']:.4f}" for s in sources)]]
+    law = "all three of law"
+    for rows_of in evaluation.values():
+        rows_of[law] = {key: sum(rows_of[s][key] for s in LEGAL) for key in ("tokens", "chars")}
+    per_char = (f"{general[s]['tokens'] / general[s]['chars']:.4f}" for s in (*sources, law))
+    rows = [["general-32768, tokens per character", *per_char]]
     rows += [
-        [name, *(_less(evaluation[name][s]["tokens"], general[s]["tokens"]) for s in sources)]
+        [name, *(_less(evaluation[name][s]["tokens"], general[s]["tokens"]) for s in (*sources, law))]
         for name in shown
         if name not in ("general-32768", "general-4096", "general-16384")
     ]
-    return table(["tokenizer", *sources], rows)
+    return table(["tokenizer", *sources, law], rows)
 
 
 def _term_table(result: Result) -> str:

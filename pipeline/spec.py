@@ -301,6 +301,10 @@ class DomainSpec(WordBpeSpec):
         if not self.terms and self.terms is not None:
             raise ValueError("terms is empty; a file, or a list of terms, is needed, or leave it out")
         _check_weight("term_weight", self.term_weight, "above 0")
+        if self.use_terms == "reserve" and self.term_weight != 1:
+            raise ValueError(f"term_weight is {self.term_weight}, which goes with use_terms: count; here it is reserve")
+        if self.use_terms == "count" and not self.packs and self.terms is None:
+            raise ValueError("use_terms is 'count', but there are no terms; give packs or terms")
         is_right = 1 <= self.pad_to <= MOST_IDS if isinstance(self.pad_to, int) else self.pad_to in (None, "power_of_two")
         if not is_right:
             raise ValueError(f"pad_to is {self.pad_to!r}; 1 to {MOST_IDS}, or power_of_two, is allowed")
@@ -615,6 +619,14 @@ class ParallelSpec:
             raise ValueError("uris is empty; at least one path or glob is needed")
         if not self.reference:
             raise ValueError("reference is empty; a language of the files is needed")
+        _check_distinct(
+            "group_column, language_column, text_column: the name",
+            [
+                self.group_column,
+                self.language_column,
+                self.text_column,
+            ],
+        )
         if not 0 < self.target <= 1000:
             raise ValueError(f"target is {self.target}; a number above 0, up to 1000, is allowed")
 
@@ -768,6 +780,11 @@ class JobSpec:
         for name in (*(tokenizer.sources or ()), *tokenizer.weights):
             if name not in known:
                 raise ValueError(f"{where}sources or weights name {name!r}; {nearest(name, known)}")
+        for name in tokenizer.weights:
+            if tokenizer.sources is not None and name not in tokenizer.sources:
+                raise ValueError(
+                    f"{where}weights names {name!r}, which its sources leave out; take it out of one of the two"
+                )
         weights = self.weights_of(tokenizer)
         if not any(weights.values()):
             raise ValueError(f"{where}the weights of its sources sum to zero ({weights}); nothing is left to train on")
@@ -777,6 +794,11 @@ class JobSpec:
         for name in pool.members:
             if name not in by_name:
                 raise ValueError(f"tokenizers: {pool.name!r}: members names {name!r}; {nearest(name, by_name)}")
+            if getattr(by_name[name], "pad_to", None) is not None:
+                raise ValueError(
+                    f"tokenizers: {pool.name!r}: its member {name!r} has pad_to, so special tokens that the others "
+                    "have not; leave pad_to out"
+                )
         for field_name in ("text_normalizer", "special_tokens"):
             values = [getattr(by_name[name], field_name) for name in pool.members]
             if any(value != values[0] for value in values):

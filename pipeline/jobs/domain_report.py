@@ -38,6 +38,7 @@ def describe_domains(job: Job, plan: Plan, receipts: Receipts) -> dict[str, Any]
     digits: dict[str, Any] = {}
     of_terms: dict[str, dict[str, Any]] = {uri: {} for uri in terms}
     paid: dict[str, dict[str, Premium]] = {}
+    lost: dict[str, int] = {}
     vocab_sizes = {}
     for name, tokenizer in iter_tokenizers(job, plan, receipts):
         vocab_sizes[name] = tokenizer.vocab_size
@@ -45,11 +46,11 @@ def describe_domains(job: Job, plan: Plan, receipts: Receipts) -> dict[str, Any]
         for uri, some in terms.items():
             of_terms[uri][name] = measure_terms(tokenizer, some)
         if spec.parallel is not None:
-            paid[name] = _premiums(tokenizer, spec.parallel)
+            paid[name], lost[name] = _premiums(tokenizer, spec.parallel)
     return {
         "digits": digits,
         "terms": of_terms,
-        "parallel": {} if spec.parallel is None else _describe_premiums(spec.parallel, paid),
+        "parallel": {} if spec.parallel is None else _describe_premiums(spec.parallel, paid, lost),
         "sizes": [] if spec.parallel is None else _plan_sizes(job.spec.trained, spec.parallel, paid, vocab_sizes),
         "noise": _describe_noise(job, receipts),
     }
@@ -58,17 +59,25 @@ def describe_domains(job: Job, plan: Plan, receipts: Receipts) -> dict[str, Any]
 # --- premiums ---------------------------------------------------------------------------------------------------------
 
 
-def _premiums(tokenizer: AnyTokenizer, spec: ParallelSpec) -> dict[str, Premium]:
+def _premiums(tokenizer: AnyTokenizer, spec: ParallelSpec) -> tuple[dict[str, Premium], int]:
+    """The premiums, without groups of which a row does not come back from its tokens; and how many such rows there are."""
     tokens: dict[str, dict[str, int]] = {}
+    lost: list[tuple[str, str]] = []
     for rows in iter_parallel(spec):
         counts = num_tokens(tokenizer, [row.text for row in rows]).tolist()
         for row, count in zip(rows, counts, strict=True):
             of_language = tokens.setdefault(row.language, {})
             of_language[row.group] = of_language.get(row.group, 0) + count
-    return premiums(tokens, spec.reference)
+            if count < 0:
+                lost.append((row.language, row.group))
+    for language, group in set(lost):
+        del tokens[language][group]
+    return premiums(tokens, spec.reference), len(lost)
 
 
-def _describe_premiums(spec: ParallelSpec, paid: Mapping[str, Mapping[str, Premium]]) -> dict[str, Any]:
+def _describe_premiums(
+    spec: ParallelSpec, paid: Mapping[str, Mapping[str, Premium]], lost: Mapping[str, int]
+) -> dict[str, Any]:
     return {
         "reference": spec.reference,
         "tokenizers": {
@@ -77,6 +86,7 @@ def _describe_premiums(spec: ParallelSpec, paid: Mapping[str, Mapping[str, Premi
                     language: {**dataclasses.asdict(premium), "premium": premium.premium}
                     for language, premium in rows.items()
                 },
+                "not_restored": lost[name],
                 "spread": spread([p.premium for key, p in rows.items() if key != spec.reference and p.premium is not None]),
             }
             for name, rows in paid.items()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.added import AddedCutter
-from pipeline.arrow import list_array, list_rows, rows_of
+from pipeline.arrow import iter_slices, list_array, list_rows, rows_of
 from pipeline.errors import ArtifactError, DataError
 from pipeline.jobs.parts import read_parts, write_parts
 from pipeline.jobs.passes import CountingPass
@@ -51,7 +51,7 @@ from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
 from pipeline.stages.holdout import document_keys, is_held_out
-from pipeline.stages.noise import Agreement, measure_agreement
+from pipeline.stages.noise import NOISE_BYTES, Agreement, measure_agreement
 from pipeline.stages.pack import pack, to_batches
 from pipeline.stages.shard import FileRange, ReadOptions, Shard
 from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_keys, shuffle_keys, sort_rows
@@ -352,7 +352,8 @@ def evaluate_tokenizer(
             sums, id_counts = sums + more, id_counts + counts
             if noise is not None:
                 chosen = texts.filter(pa.array(is_in_sample(document_keys(texts), noise.sample_bytes, holdout_bytes)))
-                agreement += measure_agreement(loaded, chosen, rate=noise.rate, seed=noise.seed)
+                for piece in iter_slices(chosen, NOISE_BYTES):
+                    agreement += measure_agreement(loaded, piece, rate=noise.rate, seed=noise.seed)
     path = f"_work/evaluate/{tokenizer.name}/{source}/{group:05d}.arrow"
     batch = pa.RecordBatch.from_arrays([pa.array(id_counts)], schema=TOKEN_COUNTS)
     outputs.write_batches(path, TOKEN_COUNTS, [batch])

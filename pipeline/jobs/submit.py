@@ -226,6 +226,9 @@ def _check_paths(spec: JobSpec) -> None:
     paths += [(f"sources[{i}].uris[{j}]", uri) for i, s in enumerate(spec.sources) for j, uri in enumerate(s.uris)]
     paths += [(f"evaluate.compare[{i}]", uri) for i, uri in enumerate(spec.evaluate.compare)]
     paths += _language_paths(spec)
+    paths += [(f"evaluate.terms[{i}]", uri) for i, uri in enumerate(spec.evaluate.terms)]
+    if (parallel := spec.evaluate.parallel) is not None:
+        paths += [(f"evaluate.parallel.uris[{i}]", uri) for i, uri in enumerate(parallel.uris)]
     for field, value in paths:
         if "://" not in value and not value.startswith("/"):
             raise SpecError(

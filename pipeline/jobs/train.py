@@ -95,7 +95,8 @@ class _Trained:
 def _scale(job: Job, tokenizer: TrainedSpec) -> tuple[int, tuple[int, ...]]:
     """By how much counts are multiplied so that weights are whole numbers, and each source's weight then."""
     weights = [Fraction(str(weight)) for weight in job.spec.weights_of(tokenizer).values()]
-    scale = int(np.lcm.reduce([weight.denominator for weight in weights]))
+    more = [Fraction(str(tokenizer.term_weight))] if isinstance(tokenizer, DomainSpec) else []
+    scale = int(np.lcm.reduce([weight.denominator for weight in (*weights, *more)]))
     return scale, tuple(int(weight * scale) for weight in weights)
 
 

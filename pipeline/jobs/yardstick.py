@@ -162,13 +162,18 @@ def read_terms(uris: Sequence[str]) -> dict[str, list[str]]:
     SpecError
         A file cannot be read, is not UTF-8, or holds no term.
     """
-    terms = {uri: list(dict.fromkeys(line.strip() for _, line in _lines(uri, "terms"))) for uri in uris}
+    terms = {uri: list(dict.fromkeys(_unescape(line.strip()) for _, line in _lines(uri, "terms"))) for uri in uris}
     for uri, found in terms.items():
         if not found:
             raise SpecError(
                 f"evaluate.terms: {uri} holds no term; one a line is expected, and lines that begin with # are none"
             )
     return terms
+
+
+def _unescape(line: str) -> str:
+    r"""A term that begins with # is written ``\#``, as in a tokenizer's own list; see ``pipeline.terms``."""
+    return line[1:] if line.lstrip("\\").startswith("#") else line
 
 
 def hash_terms(terms: Mapping[str, Sequence[str]]) -> str:

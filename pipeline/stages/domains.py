@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.kernels.keys import permute_keys
+from pipeline.normalizer import normalize
+from pipeline.pool import PoolTokenizer
 from pipeline.stages.evaluate import token_starts
 from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer
 
@@ -30,10 +31,15 @@ def _ratio(a: int, b: int) -> float | None:
     return round(a / b, 6) if b else None
 
 
-def num_tokens(tokenizer: AnyTokenizer, texts: Sequence[str] | pa.LargeStringArray) -> NDArray[np.int64]:
-    """How many tokens each text has. ``[shape=(n_texts,), dtype=int64]``"""
-    rows = tokenizer.encode_batch(pa.array(texts, type=pa.large_string()))
-    return np.asarray(pc.list_value_length(rows).to_numpy(zero_copy_only=False), dtype=np.int64)
+def num_tokens(tokenizer: AnyTokenizer, texts: Sequence[str]) -> NDArray[np.int64]:
+    """How many tokens each text has; -1 if the text does not come back from them. ``[shape=(n_texts,), dtype=int64]``
+
+    Of a pool without the switch token, which a document has once, however long it is.
+    """
+    normalizer = "none" if isinstance(tokenizer, ForeignTokenizer) else tokenizer.normalizer
+    found = token_starts(tokenizer, normalize(pa.array(texts, type=pa.large_string()), normalizer))
+    tokens = found.tokens - (found.tokens > 0) * isinstance(tokenizer, PoolTokenizer)
+    return np.where(found.is_restored, tokens, -1)
 
 
 # --- terms ------------------------------------------------------------------------------------------------------------
@@ -43,13 +49,18 @@ def measure_terms(tokenizer: AnyTokenizer, terms: Sequence[str]) -> dict[str, An
     """Tokens per term: behind a blank, as in running text, where the blank is part of the text; and at the start of a text.
 
     ``single_fraction``: of the terms, those that are one token. ``worst``: the terms with the most tokens behind a blank,
-    with their number; of several with as many, the first in the order of their characters.
+    with their number; of several with as many, the first in the order of their characters. ``not_restored``: terms that do
+    not come back from their tokens, which are in no other figure.
 
     Examples
     --------
     Terms ``tort`` (`` tort``) and ``estoppel`` (`` est|op|pel``): 2 tokens per term, half of them single.
     """
     behind, at_start = num_tokens(tokenizer, [" " + term for term in terms]), num_tokens(tokenizer, terms)
+    is_good = (behind >= 0) & (at_start >= 0)
+    behind, at_start = behind[is_good], at_start[is_good]
+    num_lost = len(terms) - len(behind)
+    terms = [term for term, good in zip(terms, is_good.tolist(), strict=True) if good]
     worst = sorted(zip(terms, behind.tolist(), strict=True), key=lambda row: (-row[1], row[0]))[:WORST_TERMS]
     return {
         "terms": len(terms),
@@ -62,6 +73,7 @@ def measure_terms(tokenizer: AnyTokenizer, terms: Sequence[str]) -> dict[str, An
             for name, counts in (("behind_blank", behind), ("at_start", at_start))
         },
         "worst": [[term, count] for term, count in worst],
+        "not_restored": num_lost,
     }
 
 

@@ -128,7 +128,17 @@ def _foreign_starts(tokenizer: ForeignTokenizer, texts: pa.LargeStringArray) -> 
     firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
     starts[firsts] = True
     tokens = np.array([len(one.ids) for one in encoded], dtype=np.int64)
-    return Starts(starts[:-1], np.ones(len(texts), dtype=np.bool_), tokens)
+    unknown = getattr(tokenizer.outside.model, "unk_token", None)
+    restored = [_covers(one, text, unknown) for one, text in zip(encoded, texts.to_pylist(), strict=True)]
+    return Starts(starts[:-1], np.array(restored, dtype=np.bool_), tokens)
+
+
+def _covers(encoded: Any, text: str, unknown: str | None) -> bool:
+    """Whether every character but white space is in a token, and none of them is the unknown one."""
+    is_covered = np.array([char.isspace() for char in text], dtype=np.bool_)
+    for start, stop in encoded.offsets:
+        is_covered[start:stop] = True
+    return bool(is_covered.all()) and unknown not in encoded.tokens
 
 
 def token_text(tokenizer: OwnTokenizer | ForeignTokenizer, token: int) -> str:
@@ -145,7 +155,7 @@ def describe(sums: Measure, id_counts: NDArray[np.int64]) -> dict[str, Any]:
         **asdict(sums),
         **sums.ratios(),
         "vocab_size": len(id_counts),
-        "vocab_used_fraction": round(used / len(id_counts), 6),
+        "vocab_used_fraction": round(used / len(id_counts), 6) if len(id_counts) else 0.0,
         **unigram_bits(id_counts),
     }
 

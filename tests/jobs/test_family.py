@@ -130,6 +130,7 @@ def test_a_rare_word_is_rare_in_the_sources_that_are_trained_on(corpus: Path, tm
         ({"sources": ["law"], "weights": {"law": 0}}, "'t0': the weights of its sources sum to zero"),
         ({"sources": ["lore"]}, "'t0': sources or weights name 'lore'; allowed: code, law"),
         ({"weights": {"lore": 1}}, "'t0': sources or weights name 'lore'; allowed: code, law"),
+        ({"sources": ["law"], "weights": {"code": 2}}, "'t0': weights names 'code', which its sources leave out"),
         ({"sources": []}, "tokenizers[0].sources is empty; name at least one"),
         ({"sources": ["law", "law"]}, "tokenizers[0].sources: the name 'law' is used 2 times"),
         ({"weights": {"law": -1}}, "tokenizers[0].weights.law is -1.0; a number from 0 on with at most 6 decimals"),
@@ -218,6 +219,9 @@ def test_terms_that_count(corpus: Path, tmp_path: Path) -> None:
     counted, plain = (Tokenizer.load(tmp_path / f"out/tokenizers/t{n}") for n in range(2))
     assert len(counted.encode(" estoppel habeas")) == 2 < len(plain.encode(" estoppel habeas"))
     assert not counted.added_tokens
+    run(corpus, tmp_path / "half", *({**one, "term_weight": weight} for weight in (0.5, 0.25)))
+    half, quarter = (json.loads((tmp_path / f"half/tokenizers/t{n}/training.json").read_text()) for n in range(2))
+    assert (half["count_scale"], quarter["count_scale"]) == (2, 4)
     terms.write_text("estoppel\nmandamus\n")
     with pytest.raises(SpecError, match="the tables of tokenizer 't0' have changed since the plan was made"):
         run(corpus, tmp_path / "out", one | {"term_weight": 1000}, {"kind": "bpe"})
@@ -272,6 +276,8 @@ def test_uncased(corpus: Path, tmp_path: Path) -> None:
         ({"pad_to": 0}, "tokenizers[0].pad_to is 0; 1 to"),
         ({"pad_to": "power"}, "tokenizers[0].pad_to is 'power'"),
         ({"pad_to": "power_of_two", "vocab_size": 1_500_000}, "that is 2097152 ids; at most 2097151 are possible"),
+        ({"term_weight": 2}, "tokenizers[0].term_weight is 2.0, which goes with use_terms: count"),
+        ({"use_terms": "count"}, "tokenizers[0].use_terms is 'count', but there are no terms"),
         ({"term_weight": 0}, "tokenizers[0].term_weight is 0.0; a number above 0"),
     ],
 )
@@ -435,14 +441,16 @@ def test_a_pool_is_packed_and_measured_as_any_other(corpus: Path, tmp_path: Path
     [
         ({"members": ["t0"]}, "tokenizers[2].members has 1; name two or more"),
         ({"members": ["t0", "t0"]}, "tokenizers[2].members: the name 't0' is used 2 times"),
-        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; allowed: t0, t1"),
+        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; allowed: t0, t1, t3"),
         ({"members": ["t0", "t1"]}, "'t2': its members have different normalizers"),
+        ({"members": ["t0", "t3"]}, "'t2': its member 't3' has pad_to"),
         ({"members": ["t0", "t1"], "vocab_size": 7}, "tokenizers[2].vocab_size is not a field of the spec"),
     ],
 )
 def test_mistakes_in_pools(corpus: Path, tmp_path: Path, pool: dict[str, Any], message: str) -> None:
+    padded = {"kind": "domain", "pad_to": 64}
     with pytest.raises(SpecError) as error:
-        parse_spec(spec(corpus, tmp_path / "out", {}, {"normalizer": "nfc"}, {"kind": "pool"} | pool))
+        parse_spec(spec(corpus, tmp_path / "out", {}, {"normalizer": "nfc"}, {"kind": "pool"} | pool, padded))
     assert message in str(error.value)
 
 

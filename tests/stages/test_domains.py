@@ -48,6 +48,7 @@ def test_terms() -> None:
         "behind_blank": {"tokens": 1 + 2 + 3, "tokens_per_term": 2.0, "single_fraction": 0.333333},
         "at_start": {"tokens": 1 + 1 + 2, "tokens_per_term": 1.333333, "single_fraction": 0.666667},
         "worst": [["abc", 3], ["ab", 2], ["the", 1]],
+        "not_restored": 0,
     }
 
 
