@@ -34,7 +34,7 @@ def read_texts(pattern: str, dropped: Counter[str]) -> Iterator[pa.LargeStringAr
         found = format_of(file.uri)
         if found is None:
             raise SpecError(
-                f"{file.uri}: its ending tells no format; .jsonl, .parquet, .arrow and .txt do, and the first and last also "
+                f"{file.uri}: its ending tells no format; .jsonl, .parquet, .arrow, .fasta and .txt do, and lines also "
                 "before .gz or .zst: rename or convert the file"
             )
         part = FileRange(uri=file.uri, name=file.name, num_bytes=file.num_bytes)

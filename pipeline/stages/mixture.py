@@ -5,11 +5,11 @@ counted at every step; so a mixture of categories is right if, at every step, th
 every other pair. Slacks make up for text that is not the training text itself.
 
 Hayase, Liu, Choi, Oh, Smith (2024), "Data Mixture Inference: What do BPE Tokenizers Reveal about their Training Data?"
-(arXiv 2407.16607), sections 3 and 4. Three things differ. Counts are divided by the bytes of a category's text, not by its
+(arXiv 2407.16607). Two things differ. Counts are divided by the bytes of a category's text, not by its
 pairs, so that shares are of bytes. A *level* stands between the merge of each step and its rivals, and may not rise from one
 step to the next: the highest count of BPE never rises, for a new pair is no more frequent than the merge it arose from. So
-one row for a pair and a step also holds at all steps before. That made a program of 3,000 merges that had not ended after
-minutes one that ends in seconds, with the same shares.
+one row for a pair and a step also holds at all steps before. A program of 3,000 merges that had not ended after minutes then
+ends in seconds, with the same shares.
 """
 
 from __future__ import annotations
