@@ -111,7 +111,7 @@ def test_the_normalizer_comes_before_the_words(tokenizer: Path, texts: list[str]
         (["b={b}", "b={b}"], r"--text names the category 'b' twice; a glob such as b='DIR/\*.txt' names several files"),
         (["b={b}"], "--text names one category; a mixture has two or more"),
         (["a=none.txt", "b={b}"], "none.txt matches no file; name a file, or a glob in quotation marks"),
-        (["a={csv}", "b={b}"], r"a.csv: its ending tells no format; .jsonl, .parquet, .arrow and .txt do"),
+        (["a={csv}", "b={b}"], r"a.csv: its ending tells no format; .jsonl, .parquet, .arrow, .fasta and .txt do"),
         (["a={empty}", "b={b}"], r"--text a=.*empty.txt: there is no text \(dropped: 1 empty\); give some"),
         (["a={latin}", "b={b}"], r"--text a=.*latin.txt: there is no text \(dropped: 1 invalid_utf8\)"),
         (["a={digits}", "b={digits}"], r"none of the first 400 merges of .*tokenizer.json is in any of the texts"),
