@@ -230,6 +230,7 @@ def _sharing_table(result: Result) -> str:
         ["counting passes", f"{family['passes'].count('words')} over words, {family['passes'].count('units')} over units"],
         *([f"one training for {len(names)}", ", ".join(names)] for names in family["shared"] if len(names) > 1),
         ["the whole job", f"{family['seconds']:.0f} s"],
+        ["of that, measuring, on misread text too", f"{family['execution']['step_seconds']['evaluate']:.0f} s"],
         ["one tokenizer alone", f"{family['alone_seconds']:.0f} s"],
     ]
     return table(["", ""], rows)

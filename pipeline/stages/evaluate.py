@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.arrow import list_rows, rows_of
+from pipeline.pool import PoolTokenizer
 from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer, Tokenizer
 
 
@@ -96,9 +98,8 @@ def token_starts(tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStri
     if isinstance(tokenizer, ForeignTokenizer):
         return _foreign_starts(tokenizer, texts)
     offsets, ids = list_rows(tokenizer.encode_batch(texts))
-    if isinstance(tokenizer, Tokenizer):
-        sizes = np.array([len(part) for part in tokenizer.decode_parts(range(tokenizer.vocab_size))], dtype=np.int64)
-        lengths = sizes[ids]
+    if isinstance(tokenizer, Tokenizer | PoolTokenizer):
+        lengths = _token_sizes(tokenizer)[ids]
         ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])[offsets]
         is_restored = np.diff(ends) == np.diff(rows.offsets)
     else:
@@ -114,6 +115,12 @@ def token_starts(tokenizer: OwnTokenizer | ForeignTokenizer, texts: pa.LargeStri
     at_byte[begins] = True
     is_char = rows.values[: rows.num_bytes] & 0xC0 != 0x80
     return Starts(at_byte[:-1][is_char], is_restored, np.diff(offsets))
+
+
+@functools.lru_cache(maxsize=4)
+def _token_sizes(tokenizer: Tokenizer | PoolTokenizer) -> NDArray[np.int64]:
+    """Bytes of each id, which are the same wherever it stands."""
+    return np.array([len(part) for part in tokenizer.decode_parts(range(tokenizer.vocab_size))], dtype=np.int64)
 
 
 def _foreign_starts(tokenizer: ForeignTokenizer, texts: pa.LargeStringArray) -> Starts:
