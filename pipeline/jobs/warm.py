@@ -9,6 +9,10 @@ import io
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrow import rows_of
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
 from pipeline.spec import (
@@ -25,6 +29,8 @@ from pipeline.spec import (
     SourceSpec,
     SuperBpeSpec,
 )
+from pipeline.stages.mixture import infer_mixture, replay
+from pipeline.tokenizer import Tokenizer
 
 _LANGUAGE = {
     "harmony.tsv": "rule\tlooks\tletters\tbecomes\nvowel\tletters\taeiou\t-\n",
@@ -66,6 +72,14 @@ def main() -> None:
                 execution=ExecutionSpec(address="local", train_workers=num_workers),
             )
             run_job(spec, Progress(io.StringIO()))
+        _infer(Tokenizer.load(f"{folder}/best_fit/tokenizers/plain"))
+
+
+def _infer(tokenizer: Tokenizer) -> None:
+    """What infer-mixture runs, but for its solver."""
+    words = rows_of(pa.array(["some", " words", " document"]))
+    counts = np.array([[2, 1], [1, 3], [1, 1]])
+    infer_mixture(replay(tokenizer, 20, words, counts), np.array([20, 30]), most_rounds=0)
 
 
 if __name__ == "__main__":
