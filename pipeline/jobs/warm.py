@@ -72,7 +72,9 @@ def main() -> None:
                 execution=ExecutionSpec(address="local", train_workers=num_workers),
             )
             run_job(spec, Progress(io.StringIO()))
-        _infer(Tokenizer.load(f"{folder}/best_fit/tokenizers/plain"))
+        plain = Tokenizer.load(f"{folder}/best_fit/tokenizers/plain")
+        assert isinstance(plain, Tokenizer)
+        _infer(plain)
 
 
 def _infer(tokenizer: Tokenizer) -> None:
