@@ -35,7 +35,7 @@ def write_jsonl(path: Path, texts: list[str], first_id: int = 0) -> None:
 
 
 def job(root: Path, output: Path, **execution: Any) -> dict[str, Any]:
-    """A job with two sources, three tokenizers over four passes, one of them of two stages, and two of them packed."""
+    """A job with two sources, three tokenizers over four passes, one of two stages, a pool, and two of them packed."""
     return {
         "name": "test",
         "output": str(output),
@@ -62,6 +62,7 @@ def job(root: Path, output: Path, **execution: Any) -> dict[str, Any]:
                 "normalizer": "nfkc",
                 "special_tokens": ["<|endoftext|>", "<|pad|>"],
             },
+            {"name": "zero", "kind": "pool", "members": ["one", "three"], "selector": "bits"},
         ],
         "pack": {"tokenizers": ["one", "two"], "sequence_length": 128, "append": "<|endoftext|>"},
         "execution": {"address": "local", "shard_bytes": 20_000, **execution},

@@ -201,7 +201,7 @@ def test_an_input_that_changes_while_a_task_reads_it_is_named(times: int, filled
 _TASK_POINTS = [
     *(f"_work/receipts/{step}" for step in STEPS),
     *(f"_work/{kind}" for kind in ("holdout", "count", "units", "words", "subwords", "evaluate", "encode")),
-    *("tokenizers/tokenizer.json", "tokenizers/training.json", "packed/data"),
+    *("tokenizers/tokenizer.json", "tokenizers/training.json", "tokenizers/pool.json", "packed/data"),
 ]
 """What tasks publish: workers are killed at each."""
 

@@ -81,8 +81,8 @@ def test_steps_that_the_plan_knows_have_a_total_before_they_start(spec: dict[str
     found = rows(spec["output"])
     assert list(found) == list(STEPS)
     assert {step: row["total"] for step, row in found.items()} == {
-        "count": shards, "units": shards, "merge": 4, "subwords": None, "train": 3, "evaluate": None, "encode": 2 * shards,
-        "pack": None,
+        "count": shards, "units": shards, "merge": 4, "subwords": 1, "train": 3, "pool": 1, "evaluate": None,
+        "encode": 2 * shards, "pack": None,
     }  # fmt: skip
     assert {step: row["done"] for step, row in found.items()} == dict.fromkeys(STEPS, 0) | {"count": 1}
     finish(spec)
@@ -180,7 +180,7 @@ def test_while_a_driver_runs(
         told = capsys.readouterr().out.splitlines()
         assert re.match(rf"count     4/{row['total']} (· [\d.]+ k?B/s )?· slowest: \d{{5}}, [\d.]+ s", told[0])
         assert told[2] == "merge     0/4"
-        assert told[5] == "evaluate  0/?"
+        assert told[5:7] == ["pool      0/1", "evaluate  0/?"]
         assert re.fullmatch(rf"process {facts['driver']['process']} on \S+ wrote \d+ s ago that it is running", told[-1])
         assert main(["status", output, "--json"]) == 0
         machine = json.loads(capsys.readouterr().out)
