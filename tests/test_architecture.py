@@ -23,11 +23,12 @@ LAYERS = [
     ["pipeline.superwords", "pipeline.morph", "pipeline.pool", "pipeline.turkish_tokenizer"],
     ["pipeline.encoding", "pipeline.morphology"],
     ["pipeline.spec", "pipeline.language"],
+    ["pipeline.tokenizer_spec"],
     ["pipeline.added", "pipeline.terms"],
     ["pipeline.pretokenizer", "pipeline.normalizer", "pipeline.languages"],
     ["pipeline.arrow", "pipeline.regex", "pipeline.byte_level"],
     ["pipeline.regex_syntax", "pipeline.boundaries", "pipeline.tsv"],
-    ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.kernels"],
+    ["pipeline.errors", "pipeline.schema", "pipeline.unicode", "pipeline.checks", "pipeline.kernels"],
 ]
 # What of its own row a module may use: jobs and stages are made of several files, one trainer gives what another gives, the
 # others stand alone.

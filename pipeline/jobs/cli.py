@@ -20,7 +20,8 @@ from pipeline import __version__, storage
 from pipeline.byte_level import BYTE_OF_CHAR
 from pipeline.errors import PipelineError, SpecError
 from pipeline.jobs.progress import Progress, human_bytes
-from pipeline.spec import DomainSpec, ExtendSpec, JobSpec
+from pipeline.spec import JobSpec
+from pipeline.tokenizer_spec import DomainSpec, ExtendSpec
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130

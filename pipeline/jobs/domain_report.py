@@ -15,10 +15,11 @@ from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.tasks import ALL, Job
 from pipeline.jobs.yardstick import check_yardstick, hash_parallel, hash_terms, iter_parallel, read_terms
 from pipeline.kernels.ranks import MOST_IDS
-from pipeline.spec import ParallelSpec, TokenizerSpec
+from pipeline.spec import ParallelSpec
 from pipeline.stages.domains import Premium, measure_digits, measure_terms, num_tokens, premiums, spread
 from pipeline.stages.noise import Agreement
 from pipeline.stages.sizes import fit_sizes
+from pipeline.tokenizer_spec import TokenizerSpec
 
 
 def describe_domains(job: Job, plan: Plan, receipts: Receipts) -> dict[str, Any]:

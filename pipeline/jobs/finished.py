@@ -10,8 +10,8 @@ from pipeline.errors import DataError
 from pipeline.jobs.plan import Plan, model_file
 from pipeline.jobs.schedule import Receipts, tokenizer_receipts
 from pipeline.jobs.tasks import Job, read_output
-from pipeline.spec import encoder_of
 from pipeline.tokenizer import ForeignTokenizer, OwnTokenizer, load_tokenizer, parse_tokenizer
+from pipeline.tokenizer_spec import encoder_of
 
 AnyTokenizer = OwnTokenizer | ForeignTokenizer
 

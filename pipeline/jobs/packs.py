@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from importlib import resources
 
 from pipeline import storage
+from pipeline.checks import nearest
 from pipeline.errors import ArtifactError, SpecError, StorageError
 from pipeline.jobs.lexicon import BUILT_IN, read_lexicon
 from pipeline.jobs.tasks import Job
@@ -21,7 +22,7 @@ from pipeline.jobs.term_packs import terms_pack
 from pipeline.language import TABLES, Language, parse_language
 from pipeline.morph import MARKERS, NUM_BYTES
 from pipeline.morphology import Morphology, compile_language
-from pipeline.spec import AnySpec, BpeSpec, DomainSpec, MorphSpec, nearest
+from pipeline.tokenizer_spec import AnySpec, BpeSpec, DomainSpec, MorphSpec
 from pipeline.turkish_tokenizer import DICTIONARIES, TurkishTokenizer02
 
 MORFESSOR = "morfessor"

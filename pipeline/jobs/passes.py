@@ -12,9 +12,10 @@ from typing import Any
 
 from pipeline.added import AddedToken
 from pipeline.pretokenizer import Pretokenizer
-from pipeline.spec import BpeSpec, CharSpec, DnaSpec, DomainSpec, ExtendSpec, JobSpec, SuperBpeSpec, TrainedSpec
+from pipeline.spec import JobSpec
 from pipeline.stages.units import RandomCut
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_spec import BpeSpec, CharSpec, DnaSpec, DomainSpec, ExtendSpec, SuperBpeSpec, TrainedSpec
 
 # --- counting ---------------------------------------------------------------------------------------------------------
 

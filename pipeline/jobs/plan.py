@@ -20,9 +20,10 @@ from pipeline.jobs.load import to_dict
 from pipeline.jobs.packs import pack_of, publish_packs
 from pipeline.jobs.passes import CountingPass, needs_of
 from pipeline.jobs.yardstick import hash_yardsticks
-from pipeline.spec import ExtendSpec, JobSpec, SourceSpec, SuperBpeSpec
+from pipeline.spec import JobSpec, SourceSpec
 from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.tokenizer import MODEL_FILES, Tokenizer, load_tokenizer
+from pipeline.tokenizer_spec import ExtendSpec, SuperBpeSpec
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from pipeline.jobs.tasks import SPLITS, Job, Receipt, Task, shard_name
 from pipeline.jobs.train import Origin
 from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordParts
 from pipeline.kernels.ranks import MOST_IDS
-from pipeline.spec import SuperBpeSpec, TrainedSpec
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
+from pipeline.tokenizer_spec import SuperBpeSpec, TrainedSpec
 
 Receipts = dict[str, dict[str, Receipt]]
 

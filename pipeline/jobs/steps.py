@@ -46,7 +46,6 @@ from pipeline.jobs.train_pool import publish_pool
 from pipeline.jobs.training import OpenPartitions, WordParts, open_local_partitions
 from pipeline.normalizer import normalize
 from pipeline.schema import HELD_OUT, TOKEN_COUNTS, WORD_COUNTS, merged_counts, token_rows
-from pipeline.spec import PoolSpec, encoder_of
 from pipeline.stages.count import MAX_TABLE_BYTES, WordCounter, WordSums
 from pipeline.stages.evaluate import Measure, measure
 from pipeline.stages.filter import keep_documents
@@ -58,6 +57,7 @@ from pipeline.stages.shuffle import BucketRows, buckets_of_bytes, buckets_of_key
 from pipeline.stages.source import coalesce, read_documents
 from pipeline.stages.units import cut_at_random, is_in_sample
 from pipeline.tokenizer import EncoderName, ForeignTokenizer, OwnTokenizer, Tokenizer, load_tokenizer, parse_tokenizer
+from pipeline.tokenizer_spec import PoolSpec, encoder_of
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a task has freed from the kernels of the next
 

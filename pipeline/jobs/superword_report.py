@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.jobs.schedule import Receipts
 from pipeline.jobs.tasks import Job, read_output
-from pipeline.spec import BpeSpec, SuperBpeSpec
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_spec import BpeSpec, SuperBpeSpec
 
 _EXAMPLES = 10
 

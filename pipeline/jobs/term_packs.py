@@ -6,8 +6,8 @@ import json
 
 from pipeline import storage
 from pipeline.errors import ArtifactError, SpecError, StorageError
-from pipeline.spec import DomainSpec
 from pipeline.terms import Term, list_terms, normalized, parse_terms, read_pack, reserved
+from pipeline.tokenizer_spec import DomainSpec
 from pipeline.trainers.domain import can_be_added
 
 

@@ -31,16 +31,8 @@ from pipeline.jobs.training import (
     train,
     train_second,
 )
-from pipeline.spec import (
-    BpeSpec,
-    DomainSpec,
-    ExtendSpec,
-    MorphSpec,
-    SuperBpeSpec,
-    TrainedSpec,
-    padded_size,
-)
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_spec import BpeSpec, DomainSpec, ExtendSpec, MorphSpec, SuperBpeSpec, TrainedSpec, padded_size
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, Vetoes, train_bpe
 from pipeline.trainers.domain import count_terms, padding, reserve_terms
 from pipeline.trainers.superbpe import first_merges, first_tokens, num_initial

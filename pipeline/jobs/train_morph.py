@@ -16,7 +16,7 @@ from pipeline.jobs.tasks import FORMAT_VERSION, Job, Outputs, Report
 from pipeline.jobs.training import WordFigures, WordFiles, read_words
 from pipeline.morph import MorphTokenizer
 from pipeline.morphology import Morphology, compile_language
-from pipeline.spec import BpeSpec, MorphSpec
+from pipeline.tokenizer_spec import BpeSpec, MorphSpec
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
 from pipeline.trainers.morfessor import learn_language
 from pipeline.trainers.morph import MorphOptions, cut_at_morphemes, train_morph

@@ -14,8 +14,8 @@ from pipeline.jobs.tasks import Job, Outputs, Report
 from pipeline.jobs.train import word_files
 from pipeline.jobs.training import WordFiles, WordParts, read_words
 from pipeline.pool import PoolTokenizer
-from pipeline.spec import PoolSpec
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_spec import PoolSpec
 
 
 def publish_pool(

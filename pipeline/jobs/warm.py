@@ -15,22 +15,10 @@ import pyarrow as pa
 from pipeline.arrow import rows_of
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.run import run_job
-from pipeline.spec import (
-    BpeSpec,
-    CharSpec,
-    DomainSpec,
-    ExecutionSpec,
-    HoldoutSpec,
-    JobSpec,
-    MorphSpec,
-    PackSpec,
-    PoolSpec,
-    PretokenizerSpec,
-    SourceSpec,
-    SuperBpeSpec,
-)
+from pipeline.spec import ExecutionSpec, HoldoutSpec, JobSpec, PackSpec, SourceSpec
 from pipeline.stages.mixture import infer_mixture, replay
 from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer_spec import BpeSpec, CharSpec, DomainSpec, MorphSpec, PoolSpec, PretokenizerSpec, SuperBpeSpec
 
 _LANGUAGE = {
     "harmony.tsv": "rule\tlooks\tletters\tbecomes\nvowel\tletters\taeiou\t-\n",

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline import storage
+from pipeline.checks import nearest
 from pipeline.errors import ArtifactError, DataError, SpecError, StorageError
 from pipeline.jobs.packs import read_language
 from pipeline.kernels.morph import LITERAL
 from pipeline.language import Language
 from pipeline.morph import MorphTokenizer
 from pipeline.morphology import compile_language
-from pipeline.spec import EvaluateSpec, MorphologySpec, ParallelSpec, nearest
+from pipeline.spec import EvaluateSpec, MorphologySpec, ParallelSpec
 from pipeline.stages.parallel import ParallelColumns, ParallelRow, read_parallel
 from pipeline.trainers.morph import untrained
 

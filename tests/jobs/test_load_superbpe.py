@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import SpecError
 from pipeline.jobs.load import parse_spec
 from pipeline.pretokenizer import LINES, PARAGRAPHS, RECIPES
-from pipeline.spec import SuperBpeSpec
+from pipeline.tokenizer_spec import SuperBpeSpec
 
 BASE: dict[str, Any] = {
     "name": "job",

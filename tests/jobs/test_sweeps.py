@@ -19,7 +19,8 @@ from pipeline.jobs.load import load_spec, parse_spec, to_dict
 from pipeline.jobs.report import _MOST_BARS
 from pipeline.jobs.submit import write_package
 from pipeline.jobs.sweeps import MOST_CELLS, expand_sweeps
-from pipeline.spec import AnySpec, JobSpec, SuperBpeSpec
+from pipeline.spec import JobSpec
+from pipeline.tokenizer_spec import AnySpec, SuperBpeSpec
 
 EOS = "<|endoftext|>"
 BASE: dict[str, Any] = {"name": "job", "output": "out", "sources": [{"name": "web", "uris": ["a.jsonl"]}]}
