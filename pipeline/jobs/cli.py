@@ -163,20 +163,16 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _messages(spec: JobSpec) -> list[str]:
-    from pipeline.jobs.term_packs import plain_words
+    from pipeline.jobs.term_packs import messages
 
     found = []
     for tokenizer in spec.trained:
         if isinstance(tokenizer, ExtendSpec):  # cuts as its base does
             continue
         cuts = [tokenizer.make_pretokenizer(), tokenizer.make_word_pretokenizer()]
-        messages = dict.fromkeys(message for cut in cuts for message in cut.messages)
-        found += [f"tokenizer {tokenizer.name}: {message}" for message in messages]
-        if isinstance(tokenizer, DomainSpec) and (words := plain_words(tokenizer)):
-            found.append(
-                f"tokenizer {tokenizer.name}: {len(words)} of its terms are plain words, such as {words[0]!r}; reserved, "
-                "they are cut out of longer words that begin so, too; use_terms: count is meant for them"
-            )
+        told = list(dict.fromkeys(message for cut in cuts for message in cut.messages))
+        told += messages(tokenizer) if isinstance(tokenizer, DomainSpec) else []
+        found += [f"tokenizer {tokenizer.name}: {message}" for message in told]
         found += [
             f"tokenizer {tokenizer.name}: text can spell the special token {token!r} and may then get its id, as in "
             "`tokenizers`; a special token with a character such as a blank or '<|' inside is safe"

@@ -33,9 +33,23 @@ def parse_terms_pack(content: str) -> tuple[Term, ...]:
     return tuple(Term(text, match) for text, match in json.loads(content))
 
 
-def plain_words(tokenizer: DomainSpec) -> list[str]:
-    """Those of a tokenizer's own terms that are reserved and nothing but letters: they also begin longer words."""
-    return [term.text for term in _own_terms(tokenizer) if term.text.isalpha()] if tokenizer.use_terms == "reserve" else []
+def messages(tokenizer: DomainSpec) -> list[str]:
+    """What a user may not expect of his own terms if they are reserved."""
+    if tokenizer.use_terms != "reserve":
+        return []
+    found = []
+    terms = [term.text for term in _own_terms(tokenizer)]
+    if words := [text for text in terms if text.isalpha()]:
+        found.append(
+            f"{len(words)} of its terms are plain words, such as {words[0]!r}; reserved, they are cut out of longer words "
+            "that begin so, too; use_terms: count is meant for them"
+        )
+    if spelled := [text for text in terms if not can_be_added(text)]:
+        found.append(
+            f"{len(spelled)} of its terms, such as {spelled[0]!r}, are how a tokenizer.json spells other bytes: words are "
+            "reserved behind a blank only, signs not at all; training may learn them"
+        )
+    return found
 
 
 def _own_terms(tokenizer: DomainSpec) -> tuple[Term, ...]:

@@ -227,16 +227,17 @@ def test_terms_that_count(corpus: Path, tmp_path: Path) -> None:
         run(corpus, tmp_path / "out", one | {"term_weight": 1000}, {"kind": "bpe"})
 
 
-def test_plain_words_to_reserve_are_told_of(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fields = spec(corpus, tmp_path / "out", {"kind": "domain", "terms": ["U.S.C.", "art", "res judicata"]})
+def test_what_reserving_does_not_do_is_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = spec(corpus, tmp_path / "out", {"kind": "domain", "terms": ["U.S.C.", "art", "res judicata", "§§", "¶"]})
     (tmp_path / "job.json").write_text(json.dumps(fields))
     assert main(["run", str(tmp_path / "job.json"), "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "note: tokenizer t0: 1 of its terms are plain words, such as 'art'; reserved, they are cut out of longer" in told
+    assert "note: tokenizer t0: 2 of its terms, such as '§§', are how a tokenizer.json spells other bytes" in told
     fields["tokenizers"][0]["use_terms"] = "count"
     (tmp_path / "job.json").write_text(json.dumps(fields))
     assert main(["run", str(tmp_path / "job.json"), "--dry-run"]) == 0
-    assert "plain words" not in capsys.readouterr().out
+    assert "of its terms" not in capsys.readouterr().out
 
 
 def test_the_plan_shows_what_is_shared(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
