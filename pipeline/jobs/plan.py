@@ -296,12 +296,12 @@ def _read_bases(spec: JobSpec) -> dict[str, tuple[str, Tokenizer]]:
         It is no byte-level BPE tokenizer, or does not fit.
     """
     bases = {}
-    for index, tokenizer in enumerate(spec.tokenizers):
+    for tokenizer in spec.tokenizers:
         if isinstance(tokenizer, SuperBpeSpec | ExtendSpec) and tokenizer.base:
             try:
                 bases[tokenizer.name] = _read_base(tokenizer, tokenizer.base)
             except SpecError as error:
-                raise SpecError(f"tokenizers[{index}].{error}") from None
+                raise SpecError(f"tokenizer {tokenizer.name!r}: {error}") from None
     return bases
 
 
@@ -336,11 +336,11 @@ def _read_base(tokenizer: SuperBpeSpec | ExtendSpec, uri: str) -> tuple[str, Tok
 def _packs_of(spec: JobSpec) -> dict[str, bytes]:
     """What each tokenizer needs of its language; SpecError if a table is not as it should be."""
     packs = {}
-    for index, tokenizer in enumerate(spec.tokenizers):
+    for tokenizer in spec.tokenizers:
         try:
             pack = pack_of(tokenizer)
         except SpecError as error:
-            raise SpecError(f"tokenizers[{index}]: {error}") from None
+            raise SpecError(f"tokenizer {tokenizer.name!r}: {error}") from None
         if pack is not None:
             packs[tokenizer.name] = pack
     return packs

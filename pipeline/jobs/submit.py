@@ -240,9 +240,9 @@ def _check_paths(spec: JobSpec) -> None:
 def _language_paths(spec: JobSpec) -> list[tuple[str, str]]:
     """Paths of tokenizers that others start from, of languages, and of what morphology is measured by."""
     found: list[tuple[str, str | None]] = []
-    for i, tokenizer in enumerate(spec.tokenizers):
+    for tokenizer in spec.tokenizers:
         paths = {name: getattr(tokenizer, name, None) for name in PATHS}
-        found += [(f"tokenizers[{i}].{name}", path) for name, path in paths.items() if isinstance(path, str)]
+        found += [(f"tokenizer {tokenizer.name!r}: {name}", path) for name, path in paths.items() if isinstance(path, str)]
     if (morphology := spec.evaluate.morphology) is not None:
         fields = {"language": morphology.language, "roots": morphology.roots, "gold": morphology.gold}
         found += [(f"evaluate.morphology.{name}", value) for name, value in fields.items()]

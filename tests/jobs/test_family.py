@@ -265,14 +265,14 @@ def test_uncased(corpus: Path, tmp_path: Path) -> None:
         ({"packs": ["year"]}, "tokenizers[0].packs holds 'year'; did you mean 'years'?"),
         ({"packs": ["years", "years"]}, "tokenizers[0].packs: the name 'years' is used 2 times"),
         ({"terms": []}, "tokenizers[0].terms is empty"),
-        ({"terms": "nowhere.txt"}, "tokenizers[0]: terms is 'nowhere.txt', which cannot be read"),
+        ({"terms": "nowhere.txt"}, "tokenizer 't0': terms is 'nowhere.txt', which cannot be read"),
         ({"terms": ["a\nb"]}, "terms[0]"),
         ({"terms": ["Court"], "case": "uncased"}, "terms[0]"),
         ({"case": "uncased", "normalizer": "nfd"}, "tokenizers[0].case is 'uncased', and normalizer 'nfd'"),
-        ({"packs": ["years"], "vocab_size": 300}, "tokenizers[0]: vocab_size is 300; 275 terms to reserve are 275 tokens"),
+        ({"packs": ["years"], "vocab_size": 300}, "tokenizer 't0': vocab_size is 300; 275 terms to reserve are 275 tokens"),
         (
             {"terms": ["U.S.C."], "special_tokens": ["U.S.C."]},
-            "tokenizers[0]: special_tokens holds 'U.S.C.', which is a term to reserve as well",
+            "tokenizer 't0': special_tokens holds 'U.S.C.', which is a term to reserve as well",
         ),
         ({"pad_to": 0}, "tokenizers[0].pad_to is 0; 1 to"),
         ({"pad_to": "power"}, "tokenizers[0].pad_to is 'power'"),
@@ -355,12 +355,12 @@ def test_extend_counts_between_added_tokens(corpus: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("one", "message"),
     [
-        ({"vocab_size": 300}, "tokenizers[0].vocab_size is 300; the base has 330 tokens already"),
+        ({"vocab_size": 300}, "tokenizer 't0': vocab_size is 300; the base has 330 tokens already"),
         (
             {"special_tokens": ["<t>"]},
-            "tokenizers[0].special_tokens holds '<t>', which is no special token of the base; it has '<s>'",
+            "tokenizer 't0': special_tokens holds '<t>', which is no special token of the base; it has '<s>'",
         ),
-        ({"base": "nowhere"}, "tokenizers[0].base is 'nowhere', which cannot be read"),
+        ({"base": "nowhere"}, "tokenizer 't0': base is 'nowhere', which cannot be read"),
         ({"base": ""}, "tokenizers[0].base is empty"),
         ({"normalizer": "nfc"}, "tokenizers[0].normalizer and initial_alphabet are those of the base"),
         ({"pretokenizer": "gpt2"}, "tokenizers[0].pretokenizer is not a field of the spec"),

@@ -200,8 +200,8 @@ def test_the_published_tokenizer(corpus: Path, tmp_path: Path) -> None:
     assert isinstance(tokenizer, TurkishTokenizer02)
     assert tokenizer.encode("kitaplarımızdan") == [227, 20000, 20013, 20014, 20025]
     for changes, message in (
-        ({"vocab_size": 32000}, r"tokenizers\[0\]: vocab_size is 32000; .* is 32768"),
-        ({"special_tokens": [EOS]}, r"tokenizers\[0\]: special_tokens holds '<\|endoftext\|>'"),
+        ({"vocab_size": 32000}, r"tokenizer 't0': vocab_size is 32000; .* is 32768"),
+        ({"special_tokens": [EOS]}, r"tokenizer 't0': special_tokens holds '<\|endoftext\|>'"),
         ({"language": str(tmp_path / "text")}, r"compat 'turkish-tokenizer-0.2': .*kokler.json"),
     ):
         with pytest.raises(SpecError, match=message):
@@ -295,7 +295,7 @@ def test_bad_tables_name_file_and_line(case: str, corpus: Path, tmp_path: Path) 
     changes, message = BAD_TABLES[case]
     fields = spec(corpus, tmp_path / "out", {})
     write_language(tmp_path / "language", **changes)
-    with pytest.raises(SpecError, match=rf"tokenizers\[0\]: {tmp_path}/language/{message}"):
+    with pytest.raises(SpecError, match=rf"tokenizer 't0': {tmp_path}/language/{message}"):
         make_plan(parse_spec(fields))
 
 
@@ -303,20 +303,20 @@ def test_bad_tables_name_file_and_line(case: str, corpus: Path, tmp_path: Path) 
     ("tokenizer", "message"),
     [
         ({"language": None}, r"tokenizers\[0\]\.language is missing: tr, or a folder"),
-        ({"language": "xx"}, r"tokenizers\[0\]: language is 'xx', which is no folder with harmony.tsv, .*allowed: tr"),
+        ({"language": "xx"}, r"tokenizer 't0': language is 'xx', which is no folder with harmony.tsv, .*allowed: tr"),
         ({"segmenter": "morfessor"}, r"segmenter is 'morfessor', which learns from the words; language"),
-        ({"vocab_size": 300}, r"tokenizers\[0\]: vocab_size is 300; .*affixes.tsv, lines 1 to the last, has \d+ affixes"),
+        ({"vocab_size": 300}, r"tokenizer 't0': vocab_size is 300; .*affixes.tsv, lines 1 to the last, has \d+ affixes"),
         ({"root_share": 1.5}, r"tokenizers\[0\]\.root_share is 1.5; a share from 0 to 1"),
         ({"initial_alphabet": "seen"}, r"initial_alphabet is 'seen'; a tokenizer of this kind always has all bytes"),
         ({"segmentation": "viterb"}, r"segmentation is 'viterb'; did you mean 'viterbi'\?"),
-        ({"roots": "nowhere.tsv"}, r"tokenizers\[0\]: nowhere.tsv: the table cannot be read"),
+        ({"roots": "nowhere.tsv"}, r"tokenizer 't0': nowhere.tsv: the table cannot be read"),
         ({"compat": "turkish-tokenizer-0.2", "roots": "x"}, r"compat is 'turkish-tokenizer-0.2', which goes with language"),
-        ({"kind": "bpe", "morphemes": "xx"}, r"tokenizers\[0\]: morphemes is 'xx', .*; allowed: morfessor, tr"),
+        ({"kind": "bpe", "morphemes": "xx"}, r"tokenizer 't0': morphemes is 'xx', .*; allowed: morfessor, tr"),
         (
             {"kind": "bpe", "morphemes": "morfesor"},
-            r"tokenizers\[0\]: morphemes is 'morfesor', .* did you mean 'morfessor'\?",
+            r"tokenizer 't0': morphemes is 'morfesor', .* did you mean 'morfessor'\?",
         ),
-        ({"roots": "/"}, r"tokenizers\[0\]: /: the table cannot be read"),
+        ({"roots": "/"}, r"tokenizer 't0': /: the table cannot be read"),
         ({"kind": "bpe", "morphemes": ""}, r"tokenizers\[0\]\.morphemes is empty"),
     ],
 )
@@ -421,6 +421,6 @@ def test_without_morfessor(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for tokenizer in ({"kind": "bpe", "morphemes": "morfessor"}, {"segmenter": "morfessor", "language": None}):
         fields = spec(corpus, tmp_path / "out", tokenizer)
         with pytest.raises(
-            SpecError, match=r"tokenizers\[0\]: (morphemes|segmenter) is 'morfessor', .* pip install 'tokenmill"
+            SpecError, match=r"tokenizer 't0': (morphemes|segmenter) is 'morfessor', .* pip install 'tokenmill"
         ):
             make_plan(parse_spec(fields))

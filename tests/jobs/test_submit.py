@@ -177,14 +177,17 @@ def test_a_run_keeps_its_id(spec):
         ("evaluate.compare=[./tokenizer.json]", "evaluate.compare[0] is './tokenizer.json', which means"),
         (
             "tokenizers.3={name: m, kind: morph, vocab_size: 999, language: ./fi}",
-            "tokenizers[3].language is './fi', which means",
+            "tokenizer 'm': language is './fi', which means",
         ),
         (
             "tokenizers.3={name: m, kind: morph, vocab_size: 999, language: tr, roots: r.tsv}",
-            "tokenizers[3].roots is 'r.tsv'",
+            "tokenizer 'm': roots is 'r.tsv'",
         ),
-        ("tokenizers.3={name: m, vocab_size: 999, morphemes: fi}", "tokenizers[3].morphemes is 'fi', which means"),
-        ("tokenizers.3={name: m, kind: superbpe, vocab_size: 999, base: t.json}", "tokenizers[3].base is 't.json', which m"),
+        ("tokenizers.3={name: m, vocab_size: 999, morphemes: fi}", "tokenizer 'm': morphemes is 'fi', which means"),
+        (
+            "tokenizers.3={name: m, kind: superbpe, vocab_size: 999, base: t.json}",
+            "tokenizer 'm': base is 't.json', which m",
+        ),
         ("evaluate.morphology={language: tr, words: [/a, b.txt]}", "evaluate.morphology.words[1] is 'b.txt', which means"),
         ("evaluate.morphology={language: fi}", "evaluate.morphology.language is 'fi', which means"),
         ("evaluate.morphology={gold: g.tsv}", "evaluate.morphology.gold is 'g.tsv', which means"),

@@ -160,7 +160,7 @@ def test_a_tokenizer_as_base_gives_what_its_training_would(corpus: Path, tmp_pat
 def test_a_base_that_is_not_byte_level(corpus: Path, tmp_path: Path) -> None:
     outside = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
     outside.save(str(tmp_path / "chars.json"))
-    with pytest.raises(SpecError, match=r"^tokenizers\[0\]\.base is '.*', which is no byte-level BPE tokenizer: its"):
+    with pytest.raises(SpecError, match=r"^tokenizer 't0': base is '.*', which is no byte-level BPE tokenizer: its"):
         run(corpus, tmp_path / "out", {"base": str(tmp_path / "chars.json")})
     assert not (tmp_path / "out").exists()
 
@@ -177,7 +177,7 @@ def test_a_base_with_added_tokens(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "message"),
     [
-        ({"vocab_size": 430, "base": "BASE"}, r"tokenizers\[0\]\.vocab_size is 430; the base has \d+ tokens already"),
+        ({"vocab_size": 430, "base": "BASE"}, r"tokenizer 't0': vocab_size is 430; the base has \d+ tokens already"),
         ({"vocab_size": 600, "base": "BASE", "normalizer": "nfc"}, r"normalizer is .nfc.; that of the base is .none."),
         ({"vocab_size": 600, "base": "BASE", "special_tokens": ["<x>"]}, r"special_tokens holds '<x>', which is no special"),
     ],
