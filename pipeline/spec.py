@@ -286,7 +286,10 @@ class JobSpec:
         by_name = {t.name: t for t in self.trained if not isinstance(t, MorphSpec | ExtendSpec)}
         for name in pool.members:
             if name not in by_name:
-                raise ValueError(f"tokenizers: {pool.name!r}: members names {name!r}; {nearest(name, by_name)}")
+                others = {tokenizer.name: tokenizer.kind for tokenizer in self.tokenizers}
+                what = f", which is of kind {others[name]} and cannot be a member" if name in others else ""
+                hint = nearest(name, by_name) if by_name else "there are no others"
+                raise ValueError(f"tokenizers: {pool.name!r}: members names {name!r}{what}; {hint}")
             if getattr(by_name[name], "pad_to", None) is not None:
                 raise ValueError(
                     f"tokenizers: {pool.name!r}: its member {name!r} has pad_to, so special tokens that the others "
@@ -296,8 +299,14 @@ class JobSpec:
             values = [getattr(by_name[name], field_name) for name in pool.members]
             if any(value != values[0] for value in values):
                 raise ValueError(
-                    f"tokenizers: {pool.name!r}: its members have different {field_name.replace('text_', '')}s ({values}); "
+                    f"tokenizers: {pool.name!r}: its members differ in {field_name.replace('text_', '')} ({values}); "
                     "a pool needs the same of all"
+                )
+        for name in pool.members:
+            if f"<|pool:{name}|>" in self.special_tokens_of(pool):
+                raise ValueError(
+                    f"tokenizers: {pool.name!r}: its member {name!r} gives it the switch token '<|pool:{name}|>', which "
+                    "is a special token already; rename one of them"
                 )
 
     def _check_pack(self, pack: PackSpec) -> None:

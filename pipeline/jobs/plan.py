@@ -313,7 +313,7 @@ def _read_base(tokenizer: SuperBpeSpec | ExtendSpec, uri: str) -> tuple[str, Tok
     try:
         base = Tokenizer.from_json(content.decode(errors="replace"))
     except ArtifactError as error:
-        raise SpecError(f"base is {uri!r}, which is no byte-level BPE tokenizer: {error}") from None
+        raise SpecError(f"base is {uri!r}, which is no byte-level BPE tokenizer that is run exactly here: {error}") from None
     if isinstance(tokenizer, SuperBpeSpec):
         if base.normalizer != tokenizer.normalizer:
             raise SpecError(f"normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}")

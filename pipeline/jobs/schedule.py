@@ -15,7 +15,7 @@ from pipeline.jobs.training import BYTES_PER_SYMBOL, SYMBOLS_PER_WORKER, WordPar
 from pipeline.kernels.ranks import MOST_IDS
 from pipeline.stages.shard import Shard
 from pipeline.stages.shuffle import num_buckets
-from pipeline.tokenizer_spec import SuperBpeSpec, TrainedSpec
+from pipeline.tokenizer_spec import BpeSpec, DomainSpec, MorphSpec, SuperBpeSpec, TrainedSpec
 
 Receipts = dict[str, dict[str, Receipt]]
 
@@ -145,6 +145,7 @@ def _subwords_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
     for key, tokenizer in longest.items():
         words, num_bytes, memory = _words_of(job, receipts, plan.trained_on[tokenizer.name][0])
         params = {"words": words, "key": key, "tokenizer": tokenizer, "vocab_size": _first_size(tokenizer)}
+        memory = _memory_of(tokenizer, words, memory)
         tasks.append(Task(step="subwords", name=key, num_bytes=num_bytes, params=params, memory_bytes=memory))
     return tasks
 
@@ -162,13 +163,23 @@ def _first_size(tokenizer: TrainedSpec) -> int:
 
 
 def _words_of(job: Job, receipts: Receipts, counting: str) -> tuple[WordParts, int, int]:
-    """What a training reads, how many bytes that is, and how many it takes in memory; 0 if several workers share it."""
+    """What a training reads, how many bytes that is, and how many it takes in the memory of a single worker."""
     parts = _outputs_in(receipts["merge"].values(), f"_work/words/{counting}")
     reports = [receipt.report for receipt in receipts["merge"].values() if receipt.name.startswith(f"{counting}/")]
     num_symbols = sum(int(report["word_bytes"] + report["distinct_words"]) for report in reports)
     num_workers = _num_workers(job, num_symbols)
-    memory_bytes = PROGRAM_BYTES + BYTES_PER_SYMBOL * num_symbols if num_workers == 1 else 0
+    memory_bytes = PROGRAM_BYTES + BYTES_PER_SYMBOL * num_symbols
     return WordParts(parts=parts, num_workers=num_workers), sum(entry["bytes"] for _, entry in parts), memory_bytes
+
+
+def _memory_of(tokenizer: TrainedSpec, words: WordParts, memory_bytes: int) -> int:
+    """Of the task that trains; 0 if several workers share the words. Some kinds are trained by one, whatever there is."""
+    is_alone = (
+        isinstance(tokenizer, MorphSpec)
+        or (isinstance(tokenizer, BpeSpec) and tokenizer.morphemes is not None)
+        or (isinstance(tokenizer, DomainSpec) and tokenizer.use_terms == "count")
+    )
+    return memory_bytes if is_alone or words.num_workers == 1 else 0
 
 
 def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
@@ -184,8 +195,8 @@ def _train_tasks(job: Job, plan: Plan, receipts: Receipts) -> list[Task]:
             pack=plan.packs.get(tokenizer.name),
         )
         params = {"words": read, "tokenizer": tokenizer, "origin": origin}
-        task = Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params, memory_bytes=memory)
-        tasks.append(task)
+        memory = _memory_of(tokenizer, read, memory)
+        tasks.append(Task(step="train", name=tokenizer.name, num_bytes=num_bytes, params=params, memory_bytes=memory))
     return tasks
 
 

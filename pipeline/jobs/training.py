@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline import storage
@@ -50,6 +51,9 @@ SYMBOLS_PER_WORKER = 1 << 30
 """The most, if no ``task_memory_bytes`` says less: 20 GB."""
 
 CHECKPOINT_SECONDS = 60.0
+
+_MOST_BYTES = float(np.iinfo(np.int64).max // 64)
+"""Weighted bytes of a share: 64 bits hold the counts of 64 of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +147,16 @@ def read_words(files: WordFiles) -> tuple[Rows, NDArray[np.int64], WordFigures]:
 def _weighted_counts(table: pa.Table, weights: Sequence[int]) -> NDArray[np.int64]:
     """The words' counts over all sources, each times its weight. SpecError if int64 cannot hold them."""
     total = np.zeros(len(table), dtype=np.int64)
-    exact = 0
+    lengths = pc.binary_length(table.column("word")).to_numpy().astype(np.float64)
+    bytes_in_all = 0.0  # no pair occurs more often
     for column, weight in zip(table.columns[1:], weights, strict=True):
         counts = column.to_numpy()
-        exact += int(counts.sum()) * weight
-        if exact > np.iinfo(np.int64).max // 256:
-            raise SpecError("sources[].weight: the weighted counts exceed 64 bits; use smaller weights or fewer decimals")
+        bytes_in_all += float(counts @ lengths) * weight
+        if bytes_in_all > _MOST_BYTES:
+            raise SpecError(
+                "the weighted counts exceed 64 bits; use smaller weights, or fewer decimals, in sources[].weight and "
+                "tokenizers[].weights"
+            )
         total += counts * weight
     return total
 

@@ -182,11 +182,11 @@ class _Reader:
         self._at += len(block)
 
     def close(self) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """The record that ends with the part; DataError if a file had none."""
+        """The record that ends with the part; DataError if a file had none, and is not empty."""
         if len(self._ids):
             self._ids = pa.concat_arrays([self._ids, pa.array([""], type=self._ids.type)])
             yield from self._rows(np.array([0, len(self._letters)]))
-        elif not self._part.start and (self._part.stop is None or self._at >= self._part.num_bytes):
+        elif self._at and not self._part.start and (self._part.stop is None or self._at >= self._part.num_bytes):
             raise DataError(
                 f"{self._part.uri}: no line starts with '>', as each record of a FASTA file does; set the source's format, "
                 "or exclude the file"

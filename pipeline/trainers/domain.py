@@ -1,8 +1,9 @@
 """A domain's terms in a vocabulary: as tokens for certain, or as words that count for more.
 
 Bommarito, Katz and Bommarito (2025), "KL3M Tokenizers", arXiv 2503.17247, section 3, train what the terms leave room for and
-append those that training has not found. Here what is trained is as much of the merges as there is room for once the terms
-that *these* merges do not give are appended, so that each place is used.
+append those that training has not found. What it has found is one token only where the merges come to it: ``creditor`` is,
+and still ``(creditor`` may be ``(c|redit|or``. So here every term is an added token. One that the merges spell alike has their
+id; what is trained is as much of the merges as there is room for beside the others, so that each place is used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.added import AddedToken
 from pipeline.arrow import Rows, binary_array, rows_of
-from pipeline.byte_level import BYTE_OF_CHAR, to_bytes, to_chars
+from pipeline.byte_level import BYTE_OF_CHAR, to_bytes
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.terms import Term, reserved, term_words
 from pipeline.trainers.bpe import TrainedBpe
@@ -35,7 +36,7 @@ def can_be_added(content: str) -> bool:
 def reserve_terms(
     whole: TrainedBpe, terms: Sequence[Term], vocab_size: int
 ) -> tuple[TrainedBpe, tuple[AddedToken, ...], tuple[str, ...]]:
-    """As many of the first merges as there is room for, and behind them a token for each term that they do not make.
+    """As many of the first merges as there is room for, and behind them the terms that they do not make.
 
     Parameters
     ----------
@@ -49,37 +50,31 @@ def reserve_terms(
     Returns
     -------
     (trained, added_tokens, left_out)
-        The vocabulary with the terms in it, their tokens, and texts that no tokenizer.json can have as a token.
+        The vocabulary with the terms in it; their tokens, but those of one byte, which are there anyway; and texts that no
+        tokenizer.json can have as a token.
 
     Examples
     --------
     Room for two, the merges (a, b) and (ab, c), the terms ``ab`` and ``x y``: of the merges alone, ``ab`` and ``abc`` would
-    be the two; with ``x y`` reserved there is room for one merge, which makes ``ab``. So ``x y`` is what is appended.
+    be the two; with ``x y`` reserved there is room for one merge, which makes ``ab``. So ``x y`` is what is appended, and
+    ``ab`` is an added token with the id that it has.
     """
     contents = reserved(terms)
     left_out = tuple(content for content, _ in contents if not can_be_added(content))
-    tokens = [AddedToken(content, single_word) for content, single_word in contents if can_be_added(content)]
-    made_at = np.array([_made_at(whole, token.content, vocab_size) for token in tokens], dtype=np.int64)
+    tokens = [
+        AddedToken(content, single_word)
+        for content, single_word in contents
+        if can_be_added(content) and not (len(content) == 1 and content in whole.vocab)
+    ]
+    made_at = np.array([whole.vocab.get(token.content, vocab_size) for token in tokens], dtype=np.int64)
     sizes = np.arange(num_initial(whole), max(min(len(whole.vocab), vocab_size), num_initial(whole)) + 1)
     missing = len(made_at) - np.searchsorted(np.sort(made_at), sizes)  # of the terms, at each size
     fitting = sizes[sizes + missing <= vocab_size]
     trained = first_tokens(whole, int(fitting[-1] if len(fitting) else sizes[0]))
-    added = tuple(token for token, place in zip(tokens, made_at.tolist(), strict=True) if place >= len(trained.vocab))
     vocab = dict(trained.vocab)
-    for token in added:
+    for token in tokens:
         vocab.setdefault(token.content, len(vocab))
-    return TrainedBpe(vocab, trained.merges, trained.merge_counts), added, left_out
-
-
-def _made_at(whole: TrainedBpe, content: str, never: int) -> int:
-    """The id that merges give a text; ``never`` if they do not. -1 for a single byte, which has an id from the start.
-
-    What a blank may stand before is there already if it is there with the blank: as a token of its own it would take the
-    place of that, for the blank would be cut off.
-    """
-    if len(content.encode()) == 1:
-        return -1
-    return min(whole.vocab.get(to_chars(text.encode()), never) for text in (content, f" {content}"))
+    return TrainedBpe(vocab, trained.merges, trained.merge_counts), tuple(tokens), left_out
 
 
 def count_terms(

@@ -160,7 +160,9 @@ def test_a_tokenizer_as_base_gives_what_its_training_would(corpus: Path, tmp_pat
 def test_a_base_that_is_not_byte_level(corpus: Path, tmp_path: Path) -> None:
     outside = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
     outside.save(str(tmp_path / "chars.json"))
-    with pytest.raises(SpecError, match=r"^tokenizer 't0': base is '.*', which is no byte-level BPE tokenizer: its"):
+    with pytest.raises(
+        SpecError, match=r"^tokenizer 't0': base is '.*', which is no byte-level BPE tokenizer that is run exactly here: its"
+    ):
         run(corpus, tmp_path / "out", {"base": str(tmp_path / "chars.json")})
     assert not (tmp_path / "out").exists()
 

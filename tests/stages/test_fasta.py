@@ -209,8 +209,8 @@ def test_records_with_other_letters_are_dropped_each_once() -> None:
          "format if this is no FASTA file"),
         (b"; old\n\r\n  text, long long long long long\n", {}, ", line 3: '  text, "),
         (b"\n\n{}\n>a\nA\n", {"letters": "any"}, ", line 3: '{}' stands before"),
-        (b"", {}, ": no line starts with '>', as each record of a FASTA file does; set the source's format, or exclude the"),
-        (b"; a\n\n \n", {}, ": no line starts with '>'"),
+        (b"; a\n\n \n", {}, ": no line starts with '>', as each record of a FASTA file does; set the source's format, or "
+         "exclude the file"),
         (b">a\rACGT\r>b\rAC", {}, ": its lines end in CR alone; have them end in LF or CRLF"),
         (b">a\nA\n>\nC\n", {"id_column": "name"}, ": the header at byte 5 has no name; every document needs an id, or leave "
          "id_column out"),

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.added import AddedToken
-from pipeline.byte_level import to_chars
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.terms import Term, reserved
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
@@ -27,22 +26,19 @@ def test_every_place_is_used_and_every_term_is_there(counts: dict[bytes, int], s
     whole = train(counts, 340, special_tokens=("<s>",))
     trained, added, left_out = reserve_terms(whole, some, vocab_size)
     contents = [content for content, _ in reserved(some)]
-    new = [token.content for token in added]
+    assert [token.content for token in added] == [content for content in contents if content not in left_out]
+    new = list(trained.vocab)[256 + 1 + len(trained.merges) :]
     assert set(left_out) == {content for content in contents if not can_be_added(content)}
     assert list(trained.vocab.values()) == list(range(len(trained.vocab)))
-    assert list(trained.vocab)[len(trained.vocab) - len(new) :] == new  # at the end, in the order of the terms
-    merged = set(list(trained.vocab)[: len(trained.vocab) - len(new)])
-    for content in set(contents) - set(left_out):
-        is_made = {to_chars(content.encode()), to_chars(b" " + content.encode())} & merged
-        assert (content in new) != bool(is_made)
+    merged = list(trained.vocab)[: 256 + 1 + len(trained.merges)]
+    assert new == [token.content for token in added if token.content not in merged]  # at the end, in the order of the terms
     assert len(trained.vocab) <= vocab_size
     # What training alone gives at the size that is left, and one merge more would be one id too many.
     size = len(trained.vocab) - len(new)
     assert trained.merges == train(counts, size, special_tokens=("<s>",)).merges
     if size < len(whole.vocab):
         larger = train(counts, size + 1, special_tokens=("<s>",)).vocab
-        missing = [c for c in contents if c not in left_out]
-        missing = [c for c in missing if not {to_chars(c.encode()), to_chars(b" " + c.encode())} & {*larger}]
+        missing = [token.content for token in added if token.content not in larger]
         assert len(larger) + len(missing) > vocab_size
 
 
@@ -51,7 +47,8 @@ def test_docstring_example() -> None:
     assert whole.merges == (("a", "b"), ("ab", "c"))
     trained, added, left_out = reserve_terms(whole, [Term("ab", "anywhere"), Term("x y", "anywhere")], 258)
     assert trained.merges == (("a", "b"),)
-    assert added == (AddedToken("x y"),)
+    assert added == (AddedToken("ab"), AddedToken("x y"))
+    assert list(trained.vocab)[256:] == ["ab", "x y"]
     assert left_out == ()
 
 
@@ -65,11 +62,23 @@ def test_a_term_that_is_spelled_like_other_bytes_is_left_out_and_told() -> None:
     assert len(trained.vocab) == 257
 
 
-def test_a_term_that_is_learned_behind_a_blank_is_not_cut_off_from_it() -> None:
-    whole = train({b" supra": 9}, 261)
-    assert "Ġsupra" in whole.vocab
-    assert reserve_terms(whole, [Term("supra", "whole")], 261)[1] == ()
-    assert reserve_terms(whole, [Term("supra", "whole")], 260)[1] == (AddedToken(" supra"), AddedToken("supra", True))
+def test_a_term_that_is_learned_is_a_token_all_the_same() -> None:
+    """By itself it has the id of the merges; behind a blank it is spelled otherwise."""
+    whole = train({b"supra": 9, b" supra": 9}, 262)
+    assert list(whole.vocab)[-2:] == ["supra", "Ġsupra"]
+    trained, added, _ = reserve_terms(whole, [Term("supra", "whole")], 263)
+    assert added == (AddedToken(" supra"), AddedToken("supra", True))
+    assert list(trained.vocab)[260:] == ["supra", "Ġsupra", " supra"]
+    trained, added, _ = reserve_terms(whole, [Term("supra", "whole")], 261)
+    assert list(trained.vocab)[259:] == [" supra", "supra"]
+
+
+def test_a_byte_is_a_token_anyway_unless_the_alphabet_lacks_it() -> None:
+    some = [Term("~", "whole"), Term("a", "anywhere")]
+    assert reserve_terms(train({b"ab": 1}, 260), some, 300)[1] == ()
+    trained, added, _ = reserve_terms(train({b"ab": 1}, 260, initial_alphabet="seen"), some, 300)
+    assert added == (AddedToken("~"),)
+    assert trained.vocab == {"a": 0, "b": 1, "ab": 2, "~": 3}
 
 
 def test_terms_are_counted_as_the_words_they_are() -> None:
