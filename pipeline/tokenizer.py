@@ -48,6 +48,9 @@ from pipeline.turkish_tokenizer import TurkishTokenizer02
 EncoderName: TypeAlias = Literal["merge", "greedy", "fewest"]
 _MODES: dict[EncoderName, int] = {"merge": MERGE, "greedy": GREEDY, "fewest": FEWEST}
 
+AROUND = ("post_processor", "padding", "truncation")
+"""Keys of a tokenizer.json: what is put before, behind and between ids, and how many there may be."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer(TokenizerBase):
@@ -71,6 +74,8 @@ class Tokenizer(TokenizerBase):
         What the tokenizer was made with, for its own description; see ``description``.
     added_tokens
         Those that are cut out of the text before it is normalized or cut into words.
+    around
+        What a tokenizer.json says of the ids besides, by its own keys (``AROUND``): written again, and not run here.
 
     Raises
     ------
@@ -86,6 +91,7 @@ class Tokenizer(TokenizerBase):
     encoder: EncoderName = "merge"
     options: dict[str, Any] = field(default_factory=dict)
     added_tokens: tuple[AddedToken, ...] = ()
+    around: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_added_tokens(self.added_tokens, self.special_tokens, self.normalizer)
@@ -274,7 +280,10 @@ class Tokenizer(TokenizerBase):
         specials = [OutsideAddedToken(token, special=True, normalized=False) for token in self.special_tokens]
         outside.add_special_tokens(specials)
         outside.add_tokens([OutsideAddedToken(**vars(token), special=False) for token in self.added_tokens])
-        return str(outside.to_str(pretty=True))
+        written = outside.to_str(pretty=True)
+        if self.around:
+            written = OutsideTokenizer.from_str(json.dumps(json.loads(written) | self.around)).to_str(pretty=True)
+        return str(written)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -316,7 +325,7 @@ class Tokenizer(TokenizerBase):
 
     @staticmethod
     def from_json(text: str, options: dict[str, Any] | None = None, encoder: EncoderName = "merge") -> Tokenizer:
-        """From the text of a tokenizer.json, which says nothing of the encoder. Its truncation and padding are left aside.
+        """From the text of a tokenizer.json, which says nothing of the encoder. What is ``AROUND`` ids is kept, and not run.
 
         Raises
         ------
@@ -413,7 +422,8 @@ def _parse(root: dict[str, Any], options: dict[str, Any], encoder: EncoderName) 
         raise ArtifactError(f"it has more than {MOST_IDS:,} ids or merges")
     pretokenizer = Pretokenizer.from_json(root.get("pre_tokenizer"))
     normalizer = normalizer_from_json(root.get("normalizer"))
-    return Tokenizer(vocab, merges, specials, pretokenizer, normalizer, encoder, options, added)
+    around = {key: root[key] for key in AROUND if root.get(key) is not None}
+    return Tokenizer(vocab, merges, specials, pretokenizer, normalizer, encoder, options, added, around)
 
 
 def _added_tokens(nodes: list[dict[str, Any]], vocab: dict[str, int]) -> tuple[tuple[str, ...], tuple[AddedToken, ...]]:

@@ -19,6 +19,11 @@ _MOST_CHUNK_CHARS = 1 << 20
 _MOST_CHARS = 100
 
 
+def _check_max_chars(number: int) -> None:
+    if not 1 <= number <= _MOST_CHARS:
+        raise ValueError(f"max_chars is {number}; 1 to {_MOST_CHARS} is allowed")
+
+
 def padded_size(size: int, pad_to: str | int | None) -> int:
     """A vocabulary's size, padded: to the next power of two, or multiple of a number."""
     if pad_to == "power_of_two":
@@ -162,8 +167,7 @@ class CharSpec(WordBpeSpec):
 
     def __post_init__(self) -> None:
         WordBpeSpec.__post_init__(self)
-        if not 1 <= self.max_chars <= _MOST_CHARS:
-            raise ValueError(f"max_chars is {self.max_chars}; 1 to {_MOST_CHARS} is allowed")
+        _check_max_chars(self.max_chars)
 
     @property
     def most_chars(self) -> int:
@@ -250,14 +254,22 @@ class ExtendSpec(TokenizerSpec):
 
     kind: Literal["extend"] = "extend"
     base: str  # a byte-level tokenizer.json, or a folder with one
+    max_chars: int | None = None  # in a new token, a blank before it included; default: any number
     allow_smaller: bool = False  # whether the vocabulary may end up below vocab_size, for want of merges
 
     def __post_init__(self) -> None:
         TokenizerSpec.__post_init__(self)
+        if self.max_chars is not None:
+            _check_max_chars(self.max_chars)
         if not self.base:
             raise ValueError("base is empty; a tokenizer.json, or a folder with one, is needed")
         if self.normalizer != "none" or self.initial_alphabet != "bytes":
             raise ValueError("normalizer and initial_alphabet are those of the base; leave them out")
+
+    @property
+    def most_chars(self) -> int:
+        """As ``TokenizerSpec``."""
+        return self.max_chars or 0
 
     @property
     def encoder(self) -> Literal["merge"]:

@@ -234,12 +234,12 @@ def _show_summary(spec: JobSpec, manifest: dict[str, Any]) -> None:
         text += f", {count:,} dropped ({reason})"
     _say(text)
     report = json.loads(storage.read_bytes(storage.join(storage.absolute(output), "report/report.json")))
-    wanted = {tokenizer.name: tokenizer.vocab_size for tokenizer in spec.trained}
     for name, rows in report["evaluation"].items():
         row = rows[ALL]
-        asked = wanted.get(name, 0)
-        less = f" of {asked:,} asked for: nothing was left to merge" if row["vocab_size"] < asked else ""
-        _say(f"{name}: {row['bytes_per_token'] or 0:.3f} bytes/token on held-out text, {row['vocab_size']:,} ids{less}")
+        _say(f"{name}: {row['bytes_per_token'] or 0:.3f} bytes/token on held-out text, {row['vocab_size']:,} ids")
+    for tokenizer in spec.trained:
+        if (size := report["tokenizers"][tokenizer.name]["vocab_size"]) < tokenizer.vocab_size:
+            _say(f"{tokenizer.name}: {size:,} ids, and {tokenizer.vocab_size:,} were asked for: nothing was left to merge")
     for name, splits in accounting["packed"].items():
         for split, row in splits.items():
             lost = "".join(f", {count:,} lost ({reason})" for reason, count in row["tokens_lost"].items())

@@ -27,7 +27,7 @@ from pipeline.tokenizer_spec import ExtendSpec, SuperBpeSpec
 
 logger = logging.getLogger(__name__)
 
-REVISION = 5
+REVISION = 6
 """Raised whenever the same spec over the same input would give other bytes."""
 
 FORMAT_VERSION = 5
@@ -314,6 +314,11 @@ def _read_base(tokenizer: SuperBpeSpec | ExtendSpec, uri: str) -> tuple[str, Tok
         base = Tokenizer.from_json(content.decode(errors="replace"))
     except ArtifactError as error:
         raise SpecError(f"base is {uri!r}, which is no byte-level BPE tokenizer that is run exactly here: {error}") from None
+    if isinstance(tokenizer, ExtendSpec) and (encoder := _encoder_beside(model_file(uri))) != "merge":
+        raise SpecError(
+            f"base is {uri!r}, whose encoder is {encoder!r}; new merges go on from encoder: merge only, and text would "
+            "be encoded otherwise than before"
+        )
     if isinstance(tokenizer, SuperBpeSpec):
         if base.normalizer != tokenizer.normalizer:
             raise SpecError(f"normalizer is {tokenizer.normalizer!r}; that of the base is {base.normalizer!r}")
@@ -331,6 +336,17 @@ def _read_base(tokenizer: SuperBpeSpec | ExtendSpec, uri: str) -> tuple[str, Tok
                 f"{', '.join(map(repr, base.special_tokens)) or 'none'}, and they are kept"
             )
     return hashlib.sha256(content).hexdigest(), base
+
+
+def _encoder_beside(uri: str) -> str:
+    """How a tokenizer encodes: tokenmill.json says so, beside a tokenizer.json of ours."""
+    own = storage.join(uri.rsplit("/", 1)[0], "tokenmill.json")
+    if not storage.exists(own):
+        return "merge"
+    try:
+        return str(json.loads(storage.read_bytes(own)).get("encoder", "merge"))
+    except (ValueError, AttributeError) as error:
+        raise SpecError(f"base has {own} beside it, which is damaged: {error}") from None
 
 
 def _packs_of(spec: JobSpec) -> dict[str, bytes]:

@@ -197,6 +197,7 @@ def _publish(outputs: Outputs, training: _Training, found: _Trained, base: Token
         encoder=spec.encoder,
         options=training.described,
         added_tokens=found.added_tokens,
+        around={} if base is None else base.around,
     )
     folder = f"tokenizers/{spec.name}"
     for name, content in result.files().items():

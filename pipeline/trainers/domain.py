@@ -2,8 +2,8 @@
 
 Bommarito, Katz and Bommarito (2025), "KL3M Tokenizers", arXiv 2503.17247, section 3, train what the terms leave room for and
 append those that training has not found. What it has found is one token only where the merges come to it: ``creditor`` is,
-and still ``(creditor`` may be ``(c|redit|or``. So here every term is an added token. One that the merges spell alike has their
-id; what is trained is as much of the merges as there is room for beside the others, so that each place is used.
+and still ``(creditor`` may be ``(c|redit|or``. So here every term is an added token. One that the merges spell alike has the
+same id; what is trained is as much of the merges as there is room for beside the others, so that each place is used.
 """
 
 from __future__ import annotations

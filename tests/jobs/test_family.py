@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -352,9 +353,33 @@ def test_extend_counts_between_added_tokens(corpus: Path, tmp_path: Path) -> Non
         assert outside.encode(text, add_special_tokens=False).ids == new.encode(text)
 
 
+def test_extend_keeps_what_the_base_puts_around_ids(corpus: Path, base: Path, tmp_path: Path) -> None:
+    outside = tokenizers.Tokenizer.from_file(str(base / "tokenizer.json"))
+    begins = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", outside.token_to_id("<s>"))])
+    outside.post_processor = begins
+    outside.enable_padding(pad_token="<s>")
+    outside.enable_truncation(50)
+    outside.save(str(tmp_path / "begins.json"))
+    run(corpus, tmp_path / "out", {"kind": "extend", "base": str(tmp_path / "begins.json"), "vocab_size": 400})
+    new = tokenizers.Tokenizer.from_file(str(tmp_path / "out/tokenizers/t0/tokenizer.json"))
+    assert (new.padding, new.truncation) == (outside.padding, outside.truncation)
+    assert new.encode("\t").ids == outside.encode("\t").ids == [0, *Tokenizer.load(base).encode("\t")]
+    assert [len(one.ids) for one in new.encode_batch(["a", "b c d", "é" * 99])] == [50, 50, 50]
+
+
+def test_extend_with_tokens_of_few_characters(corpus: Path, base: Path, tmp_path: Path) -> None:
+    one = {"kind": "extend", "base": str(base), "vocab_size": 380, "sources": ["law"], "allow_smaller": True}
+    run(corpus, tmp_path / "out", one | {"max_chars": 3}, one)
+    few, any_number = (Tokenizer.load(tmp_path / f"out/tokenizers/t{n}") for n in range(2))
+    assert max(len(few.decode([token])) for token in range(330, few.vocab_size)) == 3
+    assert max(len(any_number.decode([token])) for token in range(330, 380)) > 3
+    assert few.vocab_size > 340
+
+
 @pytest.mark.parametrize(
     ("one", "message"),
     [
+        ({"max_chars": 0}, "tokenizers[0].max_chars is 0; 1 to 100 is allowed"),
         ({"vocab_size": 300}, "tokenizer 't0': vocab_size is 300; the base has 330 tokens already"),
         (
             {"special_tokens": ["<t>"]},
@@ -370,6 +395,13 @@ def test_mistakes_in_extend(corpus: Path, base: Path, tmp_path: Path, one: dict[
     with pytest.raises(SpecError) as error:
         make_plan(parse_spec(spec(corpus, tmp_path / "out", {"kind": "extend", "base": str(base)} | one)))
     assert message in str(error.value)
+
+
+def test_a_base_of_another_encoder(corpus: Path, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "base", {"encoder": "fewest"})
+    one = {"kind": "extend", "base": str(tmp_path / "base/tokenizers/t0"), "vocab_size": 440}
+    with pytest.raises(SpecError, match=r"tokenizer 't0': base is '.*', whose encoder is 'fewest'; new merges go on from"):
+        make_plan(parse_spec(spec(corpus, tmp_path / "out", one)))
 
 
 def test_a_base_that_is_not_byte_level(corpus: Path, tmp_path: Path) -> None:
@@ -444,16 +476,26 @@ def test_a_pool_is_packed_and_measured_as_any_other(corpus: Path, tmp_path: Path
     [
         ({"members": ["t0"]}, "tokenizers[2].members has 1; name two or more"),
         ({"members": ["t0", "t0"]}, "tokenizers[2].members: the name 't0' is used 2 times"),
-        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; allowed: t0, t1, t3"),
+        ({"members": ["t0", "t7"]}, "'t2': members names 't7'; allowed: t0, t1, t3, t4, t5"),
         ({"members": ["t0", "t1"]}, "'t2': its members differ in normalizer"),
         ({"members": ["t0", "t3"]}, "'t2': its member 't3' has pad_to"),
+        (
+            {"members": ["t0", "t2"]},
+            "'t2': members names 't2', which is of kind pool and cannot be a member; allowed: t0, t1",
+        ),
+        ({"members": ["t0", "t4"]}, "'t2': its members differ in special_tokens"),
+        (
+            {"members": ["t5", "t4"]},
+            "'t2': its member 't4' gives it the switch token '<|pool:t4|>', which is a special token",
+        ),
         ({"members": ["t0", "t1"], "vocab_size": 7}, "tokenizers[2].vocab_size is not a field of the spec"),
     ],
 )
 def test_mistakes_in_pools(corpus: Path, tmp_path: Path, pool: dict[str, Any], message: str) -> None:
-    padded = {"kind": "domain", "pad_to": 64}
+    padded, switching = {"kind": "domain", "pad_to": 64}, {"special_tokens": ["<|pool:t4|>"]}
+    some = ({}, {"normalizer": "nfc"}, {"kind": "pool"} | pool, padded, switching, switching)
     with pytest.raises(SpecError) as error:
-        parse_spec(spec(corpus, tmp_path / "out", {}, {"normalizer": "nfc"}, {"kind": "pool"} | pool, padded))
+        parse_spec(spec(corpus, tmp_path / "out", *some))
     assert message in str(error.value)
 
 
@@ -463,3 +505,26 @@ def test_encoder_pool_is_a_pool(corpus: Path, tmp_path: Path) -> None:
     del fields["tokenizers"][2]["kind"]
     fields["tokenizers"][2]["encoder"] = "pool"
     assert parse_spec(fields) == expected
+
+
+# --- how much there is ------------------------------------------------------------------------------------------------
+
+
+def test_weights_that_64_bits_do_not_hold(corpus: Path, tmp_path: Path) -> None:
+    """One word of 200,000 letters, each weighing a million millionths of a million."""
+    write_jsonl(corpus / "law.jsonl", ["ACGT" * 50_000])
+    weights = {"law": 1_000_000, "code": 0.000001}
+    with pytest.raises(SpecError, match="the weighted counts exceed 64 bits; use smaller weights"):
+        run(corpus, tmp_path / "out", {"kind": "dna", "vocab_size": 270, "weights": weights})
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = spec(corpus, tmp_path / "out", {"ladder": [300, 60_000]})
+    del fields["tokenizers"][0]["vocab_size"]
+    (tmp_path / "job.json").write_text(json.dumps(fields))
+    assert main(["run", str(tmp_path / "job.json")]) == 0
+    told = capsys.readouterr().out
+    assert "t0-300: " not in told
+    assert re.search(r"\nt0-60000: [\d,]{3,5} ids, and 60,000 were asked for: nothing was left to merge\n", told)

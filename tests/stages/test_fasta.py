@@ -152,6 +152,10 @@ def test_a_header_longer_than_a_block() -> None:
     assert read(content, id_column="name") == ([("a", "AC"), ("b", "GTA")], {})
 
 
+def test_an_empty_file_has_no_documents() -> None:
+    assert read(b"") == ([], {})
+
+
 def test_a_byte_order_mark() -> None:
     content = b"\xef\xbb\xbf>a\nAC\n>b\nGT\n"
     assert read(content) == ([("a.fa:3", "AC"), ("a.fa:9", "GT")], {})

@@ -64,13 +64,13 @@ def test_a_term_that_is_spelled_like_other_bytes_is_left_out_and_told() -> None:
 
 def test_a_term_that_is_learned_is_a_token_all_the_same() -> None:
     """By itself it has the id of the merges; behind a blank it is spelled otherwise."""
-    whole = train({b"supra": 9, b" supra": 9}, 262)
-    assert list(whole.vocab)[-2:] == ["supra", "Ġsupra"]
-    trained, added, _ = reserve_terms(whole, [Term("supra", "whole")], 263)
-    assert added == (AddedToken(" supra"), AddedToken("supra", True))
-    assert list(trained.vocab)[260:] == ["supra", "Ġsupra", " supra"]
-    trained, added, _ = reserve_terms(whole, [Term("supra", "whole")], 261)
-    assert list(trained.vocab)[259:] == [" supra", "supra"]
+    whole = train({b"supra": 9, b" supra": 9}, 261)
+    assert list(whole.vocab)[259:] == ["supra", "Ġsupra"]
+    for size, last in ((262, ["supra", "Ġsupra", " supra"]), (261, ["supra", " supra"]), (260, [" supra", "supra"])):
+        trained, added, _ = reserve_terms(whole, [Term("supra", "whole")], size)
+        assert added == (AddedToken(" supra"), AddedToken("supra", True))
+        assert len(trained.vocab) == size
+        assert list(trained.vocab)[-len(last) :] == last
 
 
 def test_a_byte_is_a_token_anyway_unless_the_alphabet_lacks_it() -> None:
