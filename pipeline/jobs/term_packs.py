@@ -12,7 +12,7 @@ from pipeline.trainers.domain import can_be_added
 
 
 def terms_pack(tokenizer: DomainSpec) -> bytes:
-    """The terms of a tokenizer's packs, then its own, as its normalizer leaves them; each once.
+    """A tokenizer's own terms, then those of its packs, as its normalizer leaves them; each once.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def terms_pack(tokenizer: DomainSpec) -> bytes:
     """
     packs = [term for name in tokenizer.packs for term in read_pack(name)]
     given = [term for term in packs if term.text not in tokenizer.special_tokens]  # <s> is HTML, too
-    terms = normalized([*given, *_own_terms(tokenizer)], tokenizer.text_normalizer)
+    terms = normalized([*_own_terms(tokenizer), *given], tokenizer.text_normalizer)
     if tokenizer.use_terms == "reserve":
         _check_room(tokenizer, terms)
     return json.dumps([[term.text, term.match] for term in terms], ensure_ascii=False).encode()

@@ -2,8 +2,10 @@
 
 Bommarito, Katz and Bommarito (2025), "KL3M Tokenizers", arXiv 2503.17247, section 3, train what the terms leave room for and
 append those that training has not found. What it has found is one token only where the merges come to it: ``creditor`` is,
-and still ``(creditor`` may be ``(c|redit|or``. So here every term is an added token. One that the merges spell alike has the
-same id; what is trained is as much of the merges as there is room for beside the others, so that each place is used.
+and still ``(creditor`` may be ``(c|redit|or``. So here every term that is matched ``whole`` is an added token. One that the
+merges spell alike has the same id. Terms that are matched ``anywhere``, runs of blanks, brackets, mark-up, are appended as
+in the paper: cut out although merges make them, two line breaks would be taken from the full stop they make a token with.
+What is trained is as much of the merges as there is room for beside what is appended, so that each place is used.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.added import AddedToken
 from pipeline.arrow import Rows, binary_array, rows_of
-from pipeline.byte_level import BYTE_OF_CHAR, to_bytes
+from pipeline.byte_level import BYTE_OF_CHAR, to_bytes, to_chars
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.terms import Term, reserved, term_words
 from pipeline.trainers.bpe import TrainedBpe
@@ -50,14 +52,14 @@ def reserve_terms(
     Returns
     -------
     (trained, added_tokens, left_out)
-        The vocabulary with the terms in it; their tokens, but those of one byte, which are there anyway; and texts that no
-        tokenizer.json can have as a token.
+        The vocabulary with the terms in it; their tokens, but those of one byte and those matched ``anywhere`` that the
+        merges make, by themselves or behind a blank; and texts that no tokenizer.json can have as a token.
 
     Examples
     --------
     Room for two, the merges (a, b) and (ab, c), the terms ``ab`` and ``x y``: of the merges alone, ``ab`` and ``abc`` would
-    be the two; with ``x y`` reserved there is room for one merge, which makes ``ab``. So ``x y`` is what is appended, and
-    ``ab`` is an added token with the id that it has.
+    be the two; with ``x y`` reserved there is room for one merge, which makes ``ab``. So ``x y`` is what is appended. If
+    ``ab`` is matched whole, it is an added token with the id that it has; if anywhere, it is none.
     """
     contents = reserved(terms)
     left_out = tuple(content for content, _ in contents if not can_be_added(content))
@@ -66,15 +68,33 @@ def reserve_terms(
         for content, single_word in contents
         if can_be_added(content) and not (len(content) == 1 and content in whole.vocab)
     ]
-    made_at = np.array([whole.vocab.get(token.content, vocab_size) for token in tokens], dtype=np.int64)
+    anywhere = {term.text for term in terms if term.match == "anywhere"}
+    made_at = np.array(
+        [_made_at(whole, token.content, token.content in anywhere, vocab_size) for token in tokens], dtype=np.int64
+    )
     sizes = np.arange(num_initial(whole), max(min(len(whole.vocab), vocab_size), num_initial(whole)) + 1)
     missing = len(made_at) - np.searchsorted(np.sort(made_at), sizes)  # of the terms, at each size
     fitting = sizes[sizes + missing <= vocab_size]
     trained = first_tokens(whole, int(fitting[-1] if len(fitting) else sizes[0]))
+    added = tuple(
+        token
+        for token, place in zip(tokens, made_at.tolist(), strict=True)
+        if token.content not in anywhere or place >= len(trained.vocab)
+    )
     vocab = dict(trained.vocab)
-    for token in tokens:
+    for token in added:
         vocab.setdefault(token.content, len(vocab))
-    return TrainedBpe(vocab, trained.merges, trained.merge_counts), tuple(tokens), left_out
+    return TrainedBpe(vocab, trained.merges, trained.merge_counts), added, left_out
+
+
+def _made_at(whole: TrainedBpe, content: str, is_anywhere: bool, never: int) -> int:
+    """From which id on a term needs no place of its own; ``never`` if the merges do not make it.
+
+    One matched whole shares an id only if the merges spell it alike: ASCII, without a blank.
+    """
+    if not is_anywhere:
+        return whole.vocab.get(content, never)
+    return min(whole.vocab.get(to_chars(text.encode()), never) for text in (content, f" {content}"))
 
 
 def count_terms(

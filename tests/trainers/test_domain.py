@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.added import AddedToken
+from pipeline.byte_level import to_chars
 from pipeline.pretokenizer import Pretokenizer
 from pipeline.terms import Term, reserved
 from pipeline.trainers.bpe import BpeOptions, TrainedBpe, train_bpe
@@ -26,19 +27,23 @@ def test_every_place_is_used_and_every_term_is_there(counts: dict[bytes, int], s
     whole = train(counts, 340, special_tokens=("<s>",))
     trained, added, left_out = reserve_terms(whole, some, vocab_size)
     contents = [content for content, _ in reserved(some)]
-    assert [token.content for token in added] == [content for content in contents if content not in left_out]
+    anywhere = {term.text for term in some if term.match == "anywhere"}
+    spelled = {content: {to_chars(content.encode()), to_chars(b" " + content.encode())} for content in contents}
     new = list(trained.vocab)[256 + 1 + len(trained.merges) :]
     assert set(left_out) == {content for content in contents if not can_be_added(content)}
     assert list(trained.vocab.values()) == list(range(len(trained.vocab)))
     merged = list(trained.vocab)[: 256 + 1 + len(trained.merges)]
     assert new == [token.content for token in added if token.content not in merged]  # at the end, in the order of the terms
+    glue = [content for content in contents if content in anywhere and spelled[content] & {*merged}]
+    assert [token.content for token in added] == [c for c in contents if c not in (*left_out, *glue)]
     assert len(trained.vocab) <= vocab_size
     # What training alone gives at the size that is left, and one merge more would be one id too many.
     size = len(trained.vocab) - len(new)
     assert trained.merges == train(counts, size, special_tokens=("<s>",)).merges
     if size < len(whole.vocab):
         larger = train(counts, size + 1, special_tokens=("<s>",)).vocab
-        missing = [token.content for token in added if token.content not in larger]
+        missing = [c for c in contents if c not in (*left_out, *larger)]
+        missing = [c for c in missing if c not in anywhere or not spelled[c] & {*larger}]
         assert len(larger) + len(missing) > vocab_size
 
 
@@ -47,9 +52,12 @@ def test_docstring_example() -> None:
     assert whole.merges == (("a", "b"), ("ab", "c"))
     trained, added, left_out = reserve_terms(whole, [Term("ab", "anywhere"), Term("x y", "anywhere")], 258)
     assert trained.merges == (("a", "b"),)
-    assert added == (AddedToken("ab"), AddedToken("x y"))
+    assert added == (AddedToken("x y"),)
     assert list(trained.vocab)[256:] == ["ab", "x y"]
     assert left_out == ()
+    trained, added, _ = reserve_terms(whole, [Term("ab", "whole"), Term("x y", "anywhere")], 259)
+    assert added == (AddedToken(" ab"), AddedToken("ab", True), AddedToken("x y"))
+    assert list(trained.vocab)[256:] == ["ab", " ab", "x y"]
 
 
 def test_a_term_that_is_spelled_like_other_bytes_is_left_out_and_told() -> None:
