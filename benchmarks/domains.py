@@ -96,6 +96,7 @@ def _measure_family(corpora: Path, folder: Path) -> Result:
     alone = run_probe(_job(folder / "alone", _fields(corpora, [{"name": "legal", "vocab_size": 32_768}])))
     report = run["report"]
     found = {key: report[key] for key in ("evaluation", "domains", "tokenizers", "execution")}
+    found["domains"]["terms"] = {TERMS.name: found["domains"]["terms"][str(TERMS)]}
     plan = json.loads((folder / "family/out/plan.json").read_text())
     return {
         "seconds": run["seconds"],
