@@ -6,12 +6,11 @@ import argparse
 import json
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.corpus import make_corpus
 from benchmarks.groups import GROUPS
-from benchmarks.measure import describe_machine, describe_versions
+from benchmarks.measure import describe_run
 from benchmarks.render import render
 
 HERE = Path(__file__).parent
@@ -37,12 +36,8 @@ def main() -> None:
             print(f"{name}:", flush=True)
             started = time.monotonic()
             outcome = GROUPS[name](corpus, args.repeats)
-            result = {
-                "group": name,
-                "date": datetime.now(UTC).date().isoformat(),
+            result = describe_run(name) | {
                 "minutes": round((time.monotonic() - started) / 60, 1),
-                "machine": describe_machine(),
-                "versions": describe_versions(),
                 "corpus": corpus.facts,
                 "checked": outcome.checked,
                 "rows": [row.to_dict() for row in outcome.rows],

@@ -14,14 +14,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from benchmarks.markdown import table, with_tables
-from benchmarks.measure import Probe, describe_machine, describe_versions, run_probe
+from benchmarks.measure import Probe, describe_run, run_probe
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results/domains.json"
@@ -303,13 +302,7 @@ def main() -> None:
     args = parser.parse_args()
     result: Result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     if not args.stored:
-        facts = {
-            "group": "domains",
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": describe_machine(),
-            "versions": describe_versions(),
-        }
-        result |= facts
+        result |= describe_run("domains")
         for name in [args.only] if args.only else PARTS:
             started = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:

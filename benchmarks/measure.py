@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def alternate(sides: dict[str, Probe], repeats: int) -> dict[str, list[dict[str,
     return runs
 
 
-def describe_machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     """What of the machine bears on the figures."""
     cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
@@ -65,6 +66,16 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_versions() -> dict[str, str]:
+def _describe_versions() -> dict[str, str]:
     """The versions of both sides."""
     return {name: version(name) for name in PACKAGES}
+
+
+def describe_run(group: str) -> dict[str, Any]:
+    """What every result begins with: what was measured, when, on what."""
+    return {
+        "group": group,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _describe_machine(),
+        "versions": _describe_versions(),
+    }

@@ -11,7 +11,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from benchmarks.markdown import table, with_tables
-from benchmarks.measure import Probe, describe_machine, describe_versions, run_probe
+from benchmarks.measure import Probe, describe_run, run_probe
 from benchmarks.superword_probes import published, records
 from pipeline.jobs import warm
 from pipeline.jobs.mixture import infer
@@ -32,6 +31,7 @@ DOCUMENT = HERE.parent / "docs/mixtures.md"
 CORES = 2
 MIXTURES = 6
 MERGES = 3000
+MORE_MERGES = 10_000
 KIND_BYTES = 20_000_000
 """Of a kind of text, at most, to train on; as many to infer from."""
 
@@ -49,7 +49,7 @@ KINDS = {
 DOMAINS = ["encyclopedia contracts code biomed finance", "prose contracts code biomed finance"]
 """The encyclopedia is little text, and of everything; the prose is much, and of one sort."""
 
-OTHERS = "cs de es fr it nl pl pt ru sv tr vi"
+OTHERS = ["cs", "de", "es", "fr", "it", "nl", "pl", "pt", "ru", "sv", "tr", "vi"]
 """Languages that a tokenizer made for English may have seen some of."""
 
 Result = dict[str, Any]
@@ -124,9 +124,9 @@ def _measure_known(halves: Halves, seed: int, folder: Path) -> list[Result]:
     return found
 
 
-def _measure_published(corpora: Path, folder: Path) -> Result:
+def _measure_published(corpora: Path, folder: Path) -> list[Result]:
     """Two published tokenizers, from all kinds of text."""
-    others = (record["text"] for record in records(corpora / HELP) if record["lang"] in OTHERS.split())
+    others = (record["text"] for record in records(corpora / HELP) if record["lang"] in OTHERS)
     texts = [f"{name}={paths[0]}" for name, paths in _kinds(corpora, KINDS, folder).items()]
     texts.append(f"other languages={_write_halves(folder, 'others', others)[0]}")
     superbpe, kl3m = folder / "superbpe.json", folder / "kl3m.json"
@@ -134,14 +134,15 @@ def _measure_published(corpora: Path, folder: Path) -> Result:
     superbpe.write_text(published(str(oracles), "subword").to_json())
     with zstandard.open(oracles / "kl3m/kl3m-001-32k.json.zst", "rb") as file:
         kl3m.write_bytes(file.read())
-    found: Result = {}
+    found = []
     for name, path in {"SuperBPE's subword list": superbpe, "kl3m-001-32k": kl3m}.items():
-        started = time.perf_counter()
-        inferred = infer(str(path), texts, MERGES)
-        seconds = time.perf_counter() - started
-        found[name] = {"seconds": seconds} | {
-            key: inferred[key] for key in ("categories", "slack", "merges_used", "converged")
-        }
+        for num_merges in (MERGES, MORE_MERGES):
+            started = time.perf_counter()
+            inferred = infer(str(path), texts, num_merges)
+            result: Result = {"name": name, "seconds": time.perf_counter() - started}
+            found.append(
+                result | {key: inferred[key] for key in ("merges", "categories", "slack", "merges_used", "converged")}
+            )
     return found
 
 
@@ -217,13 +218,12 @@ def _known_table(result: Result) -> str:
 
 def _published_table(result: Result) -> str:
     rows = []
-    for name, found in result["published"].items():
+    for found in result["published"]:
         shares = (f"{100 * category['share']:.1f} %" for category in found["categories"])
-        rows.append(
-            [name, *shares, f"{100 * found['slack']:.0f} %", f"{found['merges_used']:,}", f"{found['seconds']:.0f} s"]
-        )
-    kinds = [category["category"] for category in next(iter(result["published"].values()))["categories"]]
-    return table(["tokenizer", *kinds, "slack", "merges used", "time"], rows)
+        used = f"{found['merges_used']:,} of {found['merges']:,}"
+        rows.append([found["name"], used, *shares, f"{100 * found['slack']:.0f} %", f"{found['seconds']:.0f} s"])
+    kinds = [category["category"] for category in result["published"][0]["categories"]]
+    return table(["tokenizer", "merges used", *kinds, "slack", "time"], rows)
 
 
 def blocks_of(result: Result) -> dict[str, str]:
@@ -240,13 +240,7 @@ def main() -> None:
     if not args.stored:
         started = time.monotonic()
         found = measure(args.corpora.resolve())
-        facts = {
-            "group": "mixtures",
-            "date": datetime.now(UTC).date().isoformat(),
-            "minutes": round((time.monotonic() - started) / 60, 1),
-            "machine": describe_machine(),
-            "versions": describe_versions(),
-        }
+        facts = describe_run("mixtures") | {"minutes": round((time.monotonic() - started) / 60, 1)}
         RESULT.write_text(json.dumps(facts | found, indent=1, ensure_ascii=False) + "\n")
     DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), blocks_of(json.loads(RESULT.read_text()))))
 

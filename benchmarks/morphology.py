@@ -11,14 +11,13 @@ import json
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from benchmarks.markdown import table, with_tables
-from benchmarks.measure import Probe, alternate, describe_machine, describe_versions, run_probe
+from benchmarks.measure import Probe, alternate, describe_run, run_probe
 from benchmarks.superword_probes import records
 
 HERE = Path(__file__).parent
@@ -160,7 +159,8 @@ def _number(value: float | None) -> str:
 
 
 def _whole(evaluation: Result) -> Result:
-    return evaluation.get("all sources") or next(iter(evaluation.values()))  # type: ignore[no-any-return]
+    whole: Result = evaluation.get("all sources") or next(iter(evaluation.values()))
+    return whole
 
 
 def _tokens_table(found: Result) -> str:
@@ -260,13 +260,7 @@ def main() -> None:
     if not args.stored:
         started = time.monotonic()
         found = measure(args.corpora, args.repeats)
-        facts = {
-            "group": "morphology",
-            "date": datetime.now(UTC).date().isoformat(),
-            "minutes": round((time.monotonic() - started) / 60, 1),
-            "machine": describe_machine(),
-            "versions": describe_versions(),
-        }
+        facts = describe_run("morphology") | {"minutes": round((time.monotonic() - started) / 60, 1)}
         RESULT.write_text(json.dumps(facts | found, indent=1, ensure_ascii=False) + "\n")
     result = json.loads(RESULT.read_text())
     DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), blocks_of(result)))

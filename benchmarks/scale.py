@@ -11,13 +11,12 @@ import json
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import MIX, PERCENTS, Corpus, make_corpus
 from benchmarks.markdown import with_tables
-from benchmarks.measure import Probe, describe_machine, describe_versions, run_probe
+from benchmarks.measure import Probe, describe_run, run_probe
 from benchmarks.scale_model import INSTANCES, Rates, fit_growth, fit_line
 from benchmarks.scale_tables import MIXED, predictions, sizing, tables
 from benchmarks.synthetic import make_listing
@@ -210,14 +209,7 @@ def main() -> None:
         corpus = make_corpus(Path(args.corpora), args.megabytes)
         started = time.monotonic()
         seen = measure(corpus, args.corpora)
-        facts = {
-            "group": "scale",
-            "date": datetime.now(UTC).date().isoformat(),
-            "minutes": round((time.monotonic() - started) / 60, 1),
-            "machine": describe_machine(),
-            "versions": describe_versions(),
-            "corpus": corpus.facts,
-        }
+        facts = describe_run("scale") | {"minutes": round((time.monotonic() - started) / 60, 1), "corpus": corpus.facts}
         RESULT.write_text(json.dumps(facts | {"seen": seen}, indent=1) + "\n")
     result = read_result()
     if args.markdown:

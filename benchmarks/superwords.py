@@ -10,13 +10,12 @@ import json
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import MIX
 from benchmarks.markdown import table, with_tables
-from benchmarks.measure import Probe, alternate, describe_machine, describe_versions, run_probe
+from benchmarks.measure import Probe, alternate, describe_run, run_probe
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results/superwords.json"
@@ -310,13 +309,7 @@ def main() -> None:
     if not args.stored:
         started = time.monotonic()
         found = measure(str(args.shared / "corpora"), str(args.shared / "oracles"), tuple(args.sizes), args.repeats)
-        facts = {
-            "group": "superwords",
-            "date": datetime.now(UTC).date().isoformat(),
-            "minutes": round((time.monotonic() - started) / 60, 1),
-            "machine": describe_machine(),
-            "versions": describe_versions(),
-        }
+        facts = describe_run("superwords") | {"minutes": round((time.monotonic() - started) / 60, 1)}
         RESULT.write_text(json.dumps(facts | found, indent=1, ensure_ascii=False) + "\n")
     result = json.loads(RESULT.read_text())
     DOCUMENT.write_text(with_tables(DOCUMENT.read_text(), blocks_of(result)))

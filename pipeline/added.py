@@ -70,7 +70,10 @@ class Cut(NamedTuple):
         ``values``, ``offsets [shape=(n_pieces + 1,)]``: rows of the pieces. ``of_tokens``: the value of each token number.
         Returns values and offsets.
         """
-        return put_between(values, offsets, self.piece_docs, of_tokens[self.tokens])  # type: ignore[no-any-return]
+        joined: tuple[NDArray[Any], NDArray[np.int64]] = put_between(
+            values, offsets, self.piece_docs, of_tokens[self.tokens]
+        )
+        return joined
 
 
 class AddedFinder:

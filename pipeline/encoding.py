@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,24 +46,24 @@ EncodeSome: TypeAlias = Callable[[Words, int, NDArray[np.int32], NDArray[np.int6
 """Fills ids, and their number up to the end of each document, from the given number of ids on, which came before."""
 
 
-class TokenizerBase:
+class TokenizerBase(ABC):
     """What tokenizers of every kind can do in the same way. A dataclass; its fields are all there is to it."""
 
     normalizer: str = "none"
 
     @property
+    @abstractmethod
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
-        raise NotImplementedError
 
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """The type of ids: uint16 if every id is at most 65,535, else uint32."""
         return id_type(self.vocab_size)
 
+    @abstractmethod
     def encode_batch(self, texts: Texts) -> pa.LargeListArray:
         """The ids of each text, one row a text, as a large list of ``dtype``; no special token is added."""
-        raise NotImplementedError
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text.
@@ -73,12 +74,14 @@ class TokenizerBase:
             The text holds a lone surrogate, which no UTF-8 can hold.
         """
         text.encode()
-        return self.encode_batch([text])[0].as_py()  # type: ignore[no-any-return]
+        ids: list[int] = self.encode_batch([text])[0].as_py()
+        return ids
 
     def normalize(self, text: str) -> str:
         """The text that ``decode(encode(text))`` gives back."""
         return normalize_text(text, self.normalizer)
 
+    @abstractmethod
     def decode_parts(self, ids: Iterable[int]) -> list[bytes]:
         """The bytes that each id stands for where it stands; special tokens as their own text.
 
@@ -87,7 +90,6 @@ class TokenizerBase:
         IndexError
             An id is beyond the vocabulary.
         """
-        raise NotImplementedError
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """All of ``decode_parts`` together."""
@@ -97,9 +99,9 @@ class TokenizerBase:
         """As ``decode_bytes``, as text; a cut-off character becomes U+FFFD."""
         return self.decode_bytes(ids).decode(errors="replace")
 
+    @abstractmethod
     def files(self) -> dict[str, bytes]:
         """Name and content of every file of the tokenizer's directory; the same tokenizer gives the same bytes."""
-        raise NotImplementedError
 
     def save(self, directory: str | Path) -> None:
         """Write the files into a directory, which is made if it is not there."""
@@ -109,7 +111,7 @@ class TokenizerBase:
             (folder / name).write_bytes(content)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = [part.name for part in dataclasses.fields(self)]  # type: ignore[arg-type]
+        names = [part.name for part in dataclasses.fields(self)]  # type: ignore[arg-type]  # each subclass is one
         return {name: getattr(self, name) for name in names}  # without what was made of them
 
 

@@ -21,7 +21,7 @@ from pipeline.jobs.packs import pack_of, publish_packs
 from pipeline.jobs.passes import CountingPass, needs_of
 from pipeline.jobs.yardstick import hash_yardsticks
 from pipeline.spec import JobSpec, SourceSpec
-from pipeline.stages.shard import FileRange, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
+from pipeline.stages.shard import FileRange, Format, ListedFile, ReadOptions, Shard, plan_shards, usual_shard_bytes
 from pipeline.tokenizer import MODEL_FILES, Tokenizer, load_tokenizer
 from pipeline.tokenizer_spec import ExtendSpec, SuperBpeSpec
 
@@ -38,7 +38,7 @@ _MAX_PARTITIONS = 256
 _LARGE_PARTITION_BYTES = 4 << 30
 _MAX_LARGE_PARTITIONS = 1024
 
-_FORMATS = {
+_FORMATS: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
     ".feather": "arrow", ".ipc": "arrow", ".txt": "txt", ".text": "txt", ".fa": "fasta", ".fasta": "fasta", ".fna": "fasta",
     ".ffn": "fasta", ".faa": "fasta", ".frn": "fasta",
@@ -367,7 +367,7 @@ def _is_excluded(name: str, source: SourceSpec) -> bool:
 
 
 def _read_options(source: SourceSpec, files: list[storage.StoredFile], index: int, spec: JobSpec) -> ReadOptions:
-    formats = {_format_of(file.uri, index) for file in files} if source.format == "auto" else {str(source.format)}
+    formats = {_format_of(file.uri, index) for file in files} if source.format == "auto" else {source.format}
     if len(formats) > 1:
         raise SpecError(
             f"sources[{index}].uris match files of several formats ({', '.join(sorted(formats))}); make a source of each"
@@ -378,7 +378,7 @@ def _read_options(source: SourceSpec, files: list[storage.StoredFile], index: in
     except ValueError as error:
         raise SpecError(f"sources[{index}].{error}") from error
     return ReadOptions(
-        format=found,  # type: ignore[arg-type]
+        format=found,
         text_column=source.text_column,
         id_column=source.id_column,
         documents=source.documents,
@@ -393,12 +393,12 @@ def _ending(uri: str) -> str:
     return plain[plain.rfind(".") :] if "." in plain.rsplit("/", 1)[-1] else ""
 
 
-def format_of(uri: str) -> str | None:
+def format_of(uri: str) -> Format | None:
     """The format that a file's ending tells, or None if it tells none."""
     return _FORMATS.get(_ending(uri))
 
 
-def _format_of(uri: str, index: int) -> str:
+def _format_of(uri: str, index: int) -> Format:
     ending = _ending(uri)
     if ending not in _FORMATS:
         raise SpecError(

@@ -246,7 +246,7 @@ def _cause(error: BaseException) -> BaseException:
 
 def _nodes() -> list[dict[str, float]]:
     """The resources of each node that has a CPU."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # ray does not say
     return [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
 
 

@@ -65,7 +65,7 @@ class _RayPartitions:
         # Without a CPU of its own: a task that waits for actors, which wait for CPUs that such tasks hold, would wait for
         # ever. The task that asks them waits while they work, so that it is one worker too many at most.
         options: dict[str, Any] = {"num_cpus": 0}
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # ray does not say
         if with_cpus := sorted(node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")):
             node_id = with_cpus[(index + self._losses[index]) % len(with_cpus)]
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)

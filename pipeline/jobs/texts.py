@@ -38,7 +38,7 @@ def read_texts(pattern: str, dropped: Counter[str]) -> Iterator[pa.LargeStringAr
                 "before .gz or .zst: rename or convert the file"
             )
         part = FileRange(uri=file.uri, name=file.name, num_bytes=file.num_bytes)
-        options = ReadOptions(format=found, errors="skip")  # type: ignore[arg-type]
+        options = ReadOptions(format=found, errors="skip")
         with storage.open_input(file.uri) as opened:
             for batch in coalesce(read_documents(opened, part, options, dropped)):
                 yield batch.column(DOCUMENTS.get_field_index("text"))

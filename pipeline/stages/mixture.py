@@ -8,8 +8,7 @@ Hayase, Liu, Choi, Oh, Smith (2024), "Data Mixture Inference: What do BPE Tokeni
 (arXiv 2407.16607). Two things differ. Counts are divided by the bytes of a category's text, not by its
 pairs, so that shares are of bytes. A *level* stands between the merge of each step and its rivals, and may not rise from one
 step to the next: the highest count of BPE never rises, for a new pair is no more frequent than the merge it arose from. So
-one row for a pair and a step also holds at all steps before. A program of 3,000 merges that had not ended after minutes then
-ends in seconds, with the same shares.
+one row for a pair and a step also holds at all steps before, and a small part of the rows gives the same shares.
 """
 
 from __future__ import annotations
